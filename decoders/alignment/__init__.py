@@ -1,0 +1,1 @@
+"""Representational similarity: RDMs, comparators, noise ceilings and inference."""

@@ -1,0 +1,1 @@
+"""Learning rules, their features and what they moved."""

@@ -1,0 +1,1 @@
+"""Networks with taps, their trainer, read-outs and ridge regression."""

@@ -1,0 +1,1 @@
+"""The phantom: recordings with planted truth, written as BIDS."""

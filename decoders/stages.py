@@ -1,0 +1,145 @@
+"""The table of stages, and the digest of the source that each of them runs.
+
+The Snakefile reads this file at every start, so it imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TypeGuard
+
+PACKAGE = "decoders"
+ROOT = Path(__file__).resolve().parent
+# Settings reach a stage as values (in the params), and this table and the adapter hold no computation.
+_NOT_DIGESTED = {"decoders.config", "decoders.stages", "decoders.stage", "decoders.errors"}
+
+
+_DATA_SUFFIXES = {".txt", ".html", ".css", ".js", ".tsv", ".json"}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage: the module whose ``run(job)`` is called, and the top-level settings it may read.
+
+    The number of threads comes with every stage, because other numbers give other bits. The seed
+    comes only with stages that draw.
+    """
+
+    module: str
+    settings: tuple[str, ...]
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """Top-level settings that a job of this stage carries."""
+        return (*self.settings, *(key for key in ("threads",) if key not in self.settings))
+
+
+STAGES: dict[str, Stage] = {
+    "simulate": Stage("decoders.simulate.stage", ("data",)),
+    "manifest": Stage("decoders.data.stage", ("data",)),
+    "preprocess": Stage("decoders.signal.stage", ("preprocess", "data")),
+    "quality": Stage("decoders.signal.stage_quality", ("preprocess",)),
+    "estimate": Stage("decoders.signal.stage_estimate", ("preprocess", "data")),
+    "text": Stage("decoders.stimuli.stage_text", ("data",)),
+    "pictures": Stage("decoders.stimuli.stage_pictures", ("data", "alignment")),
+    "training-set": Stage("decoders.stimuli.stage_training", ("learning", "data", "seed")),
+    "train": Stage("decoders.learning.stage", ("learning", "seed")),
+    "networks": Stage("decoders.learning.stage_networks", ("learning",)),
+    "names": Stage("decoders.decoding.stage_names", ("decoding", "seed")),
+    "encode": Stage("decoders.decoding.stage_encode", ("decoding", "seed")),
+    "voxels": Stage("decoders.decoding.stage_voxels", ("decoding", "seed")),
+    "decoding": Stage("decoders.decoding.stage_tables", ("decoding",)),
+    "rdms": Stage("decoders.alignment.stage_rdms", ("alignment", "data", "seed")),
+    "align": Stage("decoders.alignment.stage", ("alignment", "seed")),
+    "verdict": Stage("decoders.stats.stage_verdict", ("decoding", "alignment")),
+    "report": Stage(
+        "decoders.report.stage",
+        ("study", "report", "data", "preprocess", "decoding", "learning", "alignment", "seed", "threads"),
+    ),
+}
+
+
+def source_digest(module: str) -> str:
+    """Return a digest of the code of a module and of all it imports from this package.
+
+    Snakemake does not see imported modules, so an edited library would leave stale results
+    behind. The digest is of the syntax tree without docstrings: comments, docstrings and
+    layout do not count.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(import_closure(module)):
+        digest.update(name.encode())
+        digest.update(_tree_digest(_path_of(name)).encode())
+    for path in sorted(_data_files(import_closure(module))):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def import_closure(module: str) -> set[str]:
+    """Return the modules of this package that `module` imports, directly or not, itself included."""
+    seen: set[str] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name in _NOT_DIGESTED:
+            continue
+        seen.add(name)
+        waiting.extend(_imports(_path_of(name)))
+    return seen
+
+
+def _path_of(name: str) -> Path:
+    stem = ROOT.joinpath(*name.split(".")[1:])
+    return stem / "__init__.py" if stem.is_dir() else stem.with_suffix(".py")
+
+
+def _exists(name: str) -> bool:
+    return _path_of(name).exists()
+
+
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+@cache
+def _imports(path: Path) -> tuple[str, ...]:
+    """Return imported modules of this package, those inside functions and in tables of names too."""
+    found: set[str] = set()
+    for node in ast.walk(_tree(path)):
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE)
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == PACKAGE:
+            found.add(node.module)
+            found.update(full for alias in node.names if _exists(full := f"{node.module}.{alias.name}"))
+        elif isinstance(node, ast.Constant) and _names_a_module(node.value):
+            found.add(node.value)
+    return tuple(sorted(name for name in found if _exists(name)))
+
+
+def _names_a_module(value: object) -> TypeGuard[str]:
+    """Modules that are imported by name at run time (registries) are named by a string."""
+    if not isinstance(value, str) or not value.startswith(PACKAGE + "."):
+        return False
+    return value.replace(".", "").replace("_", "").isalnum() and _exists(value)
+
+
+def _data_files(modules: set[str]) -> list[Path]:
+    """Return the data files (texts, templates) beside the modules: they are code as well."""
+    folders = {_path_of(name).parent for name in modules} - {ROOT}
+    return [path for folder in folders for path in folder.rglob("*") if path.suffix in _DATA_SUFFIXES]
+
+
+@cache
+def _tree_digest(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Module | ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            continue
+        if ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

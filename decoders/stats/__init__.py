@@ -1,0 +1,1 @@
+"""Splits, resampling, permutation, correction and verdicts."""

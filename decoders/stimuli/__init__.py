@@ -1,0 +1,1 @@
+"""Stimuli on their time axis, pictures, and their control features."""

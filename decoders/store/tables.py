@@ -1,0 +1,157 @@
+"""Tidy tables: tab-separated, one header row, ``n/a`` for missing, a checksum beside them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pandas as pd
+
+from decoders.errors import IntegrityError
+from decoders.store.atomic import atomic_path, sha256_of, write_text
+
+# The columns of the named results are an interface: add, do not rename.
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "networks": (
+        "rule",
+        "architecture",
+        "seed",
+        "dataset",
+        "epochs",
+        "test_accuracy",
+        "readout_accuracy",
+        "untrained_readout_accuracy",
+        "displacement_min",
+        "displacement_max",
+        "trained",
+        "cpu_seconds",
+        "peak_mb",
+        "status",
+    ),
+    "ceilings": ("region", "time", "comparator", "ceiling_low", "ceiling_high"),
+    "alignment_scores": (
+        "subject",
+        "region",
+        "time",
+        "rule",
+        "architecture",
+        "seed",
+        "layer",
+        "size",
+        "comparator",
+        "score",
+    ),
+    "inference": (
+        "family",
+        "analysis",
+        "contrast",
+        "region",
+        "time",
+        "estimate",
+        "ci_low",
+        "ci_high",
+        "p",
+        "p_corrected",
+        "n_subjects",
+        "n_stimuli",
+        "n_seeds",
+        "method",
+    ),
+    "decoding_scores": (
+        "level",
+        "subject",
+        "split",
+        "seed",
+        "task",
+        "model",
+        "metric",
+        "score",
+        "ci_low",
+        "ci_high",
+        "n",
+        "null_mean",
+        "p",
+        "p_corrected",
+    ),
+    "text": ("subject", "run", "split", "mode", "onset", "duration", "reference", "decoded", "model"),
+    "recovery": ("seed", "grid", "r0", "map", "auc", "ap"),
+    "verdicts": (
+        "level",
+        "subject",
+        "analysis",
+        "n",
+        "score",
+        "ci_low",
+        "ci_high",
+        "null_mean",
+        "p_corrected",
+        "ceiling_low",
+        "ceiling_high",
+        "verdict",
+        "explained_by",
+    ),
+}
+
+
+def write_table(path: str | Path, table: pd.DataFrame, kind: str | None = None) -> None:
+    """Write a table and its checksum (``<name>.sha256``).
+
+    Parameters
+    ----------
+    path : str or Path
+    table : DataFrame
+        One row per observation; the index is dropped.
+    kind : str, optional
+        Key of `COLUMNS`: those columns must be there and come first; others follow.
+    """
+    path = Path(path)
+    if kind is not None:
+        missing = [column for column in COLUMNS[kind] if column not in table]
+        if missing:
+            raise ValueError(f"a table '{kind}' lacks the columns {missing}")
+        table = table[[*COLUMNS[kind], *(column for column in table if column not in COLUMNS[kind])]]
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, sep="\t", index=False, na_rep="n/a", lineterminator="\n", float_format="%.10g")
+        digest = sha256_of(temporary)
+        # First the checksum: a kill in between leaves a mismatch that is noticed, never an unchecked table.
+        write_text(_checksum_path(path), f"{digest}  {path.name}\n")
+
+
+def read_table(path: str | Path, text_columns: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Read a table and verify its checksum.
+
+    Parameters
+    ----------
+    path : str or Path
+    text_columns : tuple of str
+        Columns kept as text (labels such as ``01`` lose their zeros otherwise); ``n/a`` stays missing.
+
+    Raises
+    ------
+    IntegrityError
+        No such table, no checksum, or a table that was changed after it was written.
+    """
+    path = Path(path)
+    remedy = "Delete it and run again: the stage that wrote it will write it anew."
+    if not path.exists():
+        raise IntegrityError("a table", "no such file", path, "Run the stage that writes it.")
+    try:
+        stated = _checksum_path(path).read_text(encoding="utf-8").split()[0]
+    except (OSError, IndexError) as error:
+        raise IntegrityError(f"its checksum in {_checksum_path(path).name}", "none", path, remedy) from error
+    found = sha256_of(path)
+    if found != stated:
+        raise IntegrityError(f"the SHA-256 {stated[:12]}…", f"{found[:12]}…", path, remedy)
+    # 'text' labels: only n/a is missing, so that a region called NA or a subject 'null' survives.
+    return pd.read_csv(
+        path, sep="\t", na_values=["n/a"], keep_default_na=False, dtype=dict.fromkeys(text_columns, str), quoting=0
+    )
+
+
+def write_json(path: str | Path, value: object) -> None:
+    """Write JSON with sorted keys in one step."""
+    write_text(path, json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def _checksum_path(path: Path) -> Path:
+    return path.with_name(path.name + ".sha256")

@@ -1,0 +1,37 @@
+import dataclasses
+
+import numpy as np
+
+from decoders.store.recording import Recording, read_recording, write_recording
+
+
+def _recording(**changes):
+    mask = np.zeros((2, 3, 2), bool)
+    mask[0, :, 0] = True
+    values = {
+        "data": np.arange(12, dtype=np.float32).reshape(4, 3), "kind": "volume", "subject": "01", "session": "a",
+        "task": "story", "run": "02", "stimulus": "story01", "time": np.arange(4) * 2.0, "tr": 2.0,
+        "conditions": np.array(["", "face", "face", ""], dtype=object), "groups": np.array([-1, 0, 0, -1]),
+        "mask": mask, "affine": np.diag([3.0, 3, 3, 1]), "steps": [{"step": "high-pass", "cutoff_s": 128.0}],
+        "quality": {"tsnr": np.ones(3)},
+    }  # fmt: skip
+    return Recording(**{**values, **changes})
+
+
+def test_a_recording_survives(tmp_path):
+    recording = _recording()
+    write_recording(tmp_path / "r.h5", recording)
+    found = read_recording(tmp_path / "r.h5")
+    for field in dataclasses.fields(Recording):
+        np.testing.assert_equal(getattr(found, field.name), getattr(recording, field.name))
+    assert found.data.dtype == np.float32
+
+
+def test_an_excluded_recording_holds_its_reason(tmp_path):
+    empty = np.zeros((0, 0), np.float32)
+    changes = {"data": empty, "time": np.zeros(0), "conditions": np.zeros(0, object), "groups": np.zeros(0, int)}
+    write_recording(tmp_path / "r.h5", _recording(excluded="constant", mask=None, affine=None, **changes))
+    found = read_recording(tmp_path / "r.h5")
+    assert found.excluded == "constant"
+    assert found.mask is None
+    assert found.data.shape == (0, 0)

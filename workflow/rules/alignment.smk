@@ -1,0 +1,52 @@
+# Alignment: recorded RDMs, then every network, control and model against them.
+
+
+def estimates(wildcards):
+    if STUDY.alignment.recordings == "rdms":
+        return []
+    return recordings(STUDY.alignment.task, kind="estimates")
+
+
+rule rdms:
+    input:
+        manifest=S("manifest.tsv"),
+        estimates=estimates,
+    output:
+        rdms=S("alignment/rdms.h5"),
+    log:
+        S("logs/rdms.log"),
+    params:
+        settings=settings("rdms"),
+        source=source("rdms"),
+        io=io,
+    resources:
+        mem_mb=8000,
+        runtime=60,
+    shell:
+        "{CORTICODE} rdms {params.io} --settings {params.settings:q} --log {log:q}"
+
+
+rule align:
+    input:
+        rdms=S("alignment/rdms.h5"),
+        pictures=S("stimuli/pictures.h5"),
+        labels=S("stimuli/pictures.tsv"),
+        controls=S("stimuli/control_rdms.h5"),
+        features=[S(f"networks/{name}/features.h5") for name in NETWORKS],
+        card=[S(f"networks/{name}/card.json") for name in NETWORKS],
+    output:
+        scores=S("alignment/scores.tsv"),
+        ceilings=S("alignment/ceilings.tsv"),
+        inference=report(S("alignment/inference.tsv"), category="Alignment", caption="../report/scores.rst"),
+        models=S("alignment/model_rdms.h5"),
+    log:
+        S("logs/align.log"),
+    params:
+        settings=settings("align"),
+        source=source("align"),
+        io=io,
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    shell:
+        "{CORTICODE} align {params.io} --settings {params.settings:q} --log {log:q}"

@@ -1,0 +1,118 @@
+# Decoding: names and voxel maps per subject, encoding models over all subjects, then one table of scores.
+
+NAMES = STUDY.decoding.names if STUDY.decoding else None
+ENCODING = STUDY.decoding.encoding if STUDY.decoding else None
+VOXELS = STUDY.decoding.voxels if STUDY.decoding else None
+MAPS = ("gate", "encoding", "combined")
+
+
+rule names:
+    input:
+        manifest=S("manifest.tsv"),
+        recording=lambda wildcards: recordings(NAMES.task, wildcards.subject),
+    output:
+        scores=S("decoding/sub-{subject}_names-scores.tsv"),
+        text=S("decoding/sub-{subject}_names-text.tsv"),
+        arrays=S("decoding/sub-{subject}_names.h5"),
+    log:
+        S("logs/names_sub-{subject}.log"),
+    params:
+        settings=settings("names"),
+        source=source("names"),
+        io=io,
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    shell:
+        "{CORTICODE} names {params.io} --settings {params.settings:q} --log {log:q}"
+
+
+rule encode:
+    input:
+        manifest=S("manifest.tsv"),
+        words=S("stimuli/words.tsv"),
+        recording=lambda wildcards: recordings(ENCODING.task),
+    output:
+        scores=S("decoding/encode-scores.tsv"),
+        arrays=S("decoding/encode.h5"),
+    log:
+        S("logs/encode.log"),
+    params:
+        settings=settings("encode"),
+        source=source("encode"),
+        io=io,
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    shell:
+        "{CORTICODE} encode {params.io} --settings {params.settings:q} --log {log:q}"
+
+
+rule voxels:
+    input:
+        manifest=S("manifest.tsv"),
+        words=S("stimuli/words.tsv"),
+        recording=lambda wildcards: recordings(VOXELS.task, wildcards.subject),
+    output:
+        scores=S("decoding/sub-{subject}_voxels-scores.tsv"),
+        recovery=S("decoding/sub-{subject}_recovery.tsv"),
+        arrays=S("decoding/sub-{subject}_voxels.h5"),
+        **{
+            name: report(
+                S(f"decoding/sub-{{subject}}_map-{name}_statmap.nii.gz"),
+                category="Voxels",
+                caption="../report/maps.rst",
+            )
+            for name in MAPS
+        },
+    log:
+        S("logs/voxels_sub-{subject}.log"),
+    params:
+        settings=settings("voxels"),
+        source=source("voxels"),
+        io=io,
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    shell:
+        "{CORTICODE} voxels {params.io} --settings {params.settings:q} --log {log:q}"
+
+
+def decoding_parts(part):
+    """The tables of one kind that the parts of decoding write."""
+
+    def paths(wildcards):
+        found = []
+        if NAMES and part in ("scores", "text"):
+            found += [S(f"decoding/sub-{subject}_names-{part}.tsv") for subject in subjects(NAMES.task)]
+        if ENCODING and part == "scores":
+            found += [S("decoding/encode-scores.tsv")]
+        if VOXELS and part == "scores":
+            found += [S(f"decoding/sub-{subject}_voxels-scores.tsv") for subject in subjects(VOXELS.task)]
+        if VOXELS and part == "recovery":
+            found += [S(f"decoding/sub-{subject}_recovery.tsv") for subject in subjects(VOXELS.task)]
+        return found
+
+    return paths
+
+
+rule decoding:
+    input:
+        scores=decoding_parts("scores"),
+        text=decoding_parts("text"),
+        recovery=decoding_parts("recovery"),
+    output:
+        scores=report(S("decoding/scores.tsv"), category="Decoding", caption="../report/scores.rst"),
+        text=S("decoding/text.tsv"),
+        recovery=S("decoding/recovery.tsv"),
+    log:
+        S("logs/decoding.log"),
+    params:
+        settings=settings("decoding"),
+        source=source("decoding"),
+        io=io,
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "{CORTICODE} decoding {params.io} --settings {params.settings:q} --log {log:q}"

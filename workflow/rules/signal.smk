@@ -1,0 +1,58 @@
+# Preprocessing: one Recording per run, trial estimates where the study wants them, and quality.
+
+
+rule preprocess:
+    input:
+        manifest=S("manifest.tsv"),
+    output:
+        recording=S("preprocessed/{run}_recording.h5"),
+    log:
+        S("logs/preprocess_{run}.log"),
+    params:
+        settings=settings("preprocess"),
+        source=source("preprocess"),
+        io=io,
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "{CORTICODE} preprocess {params.io} --settings {params.settings:q} --log {log:q}"
+
+
+rule estimate:
+    input:
+        manifest=S("manifest.tsv"),
+        recording=S("preprocessed/{run}_recording.h5"),
+    output:
+        estimates=S("preprocessed/{run}_estimates.h5"),
+    log:
+        S("logs/estimate_{run}.log"),
+    params:
+        settings=settings("estimate"),
+        source=source("estimate"),
+        io=io,
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "{CORTICODE} estimate {params.io} --settings {params.settings:q} --log {log:q}"
+
+
+rule quality:
+    input:
+        manifest=S("manifest.tsv"),
+        recording=lambda wildcards: recordings(),
+    output:
+        quality=S("preprocessed/quality.tsv"),
+        series=S("preprocessed/quality.h5"),
+    log:
+        S("logs/quality.log"),
+    params:
+        settings=settings("quality"),
+        source=source("quality"),
+        io=io,
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "{CORTICODE} quality {params.io} --settings {params.settings:q} --log {log:q}"

@@ -1,0 +1,58 @@
+# Stimuli: text on its time axis, pictures with their control features, and the networks' training pictures.
+
+
+rule text:
+    input:
+        manifest=S("manifest.tsv"),
+    output:
+        words=S("stimuli/words.tsv"),
+        characters=S("stimuli/characters.tsv"),
+    log:
+        S("logs/text.log"),
+    params:
+        settings=settings("text"),
+        source=source("text"),
+        io=io,
+    resources:
+        mem_mb=1000,
+        runtime=20,
+    shell:
+        "{CORTICODE} text {params.io} --settings {params.settings:q} --log {log:q}"
+
+
+rule pictures:
+    input:
+        manifest=S("manifest.tsv"),
+    output:
+        pictures=S("stimuli/pictures.h5"),
+        labels=S("stimuli/pictures.tsv"),
+        controls=S("stimuli/control_rdms.h5"),
+    log:
+        S("logs/pictures.log"),
+    params:
+        settings=settings("pictures"),
+        source=source("pictures"),
+        io=io,
+    resources:
+        mem_mb=4000,
+        runtime=30,
+    shell:
+        "{CORTICODE} pictures {params.io} --settings {params.settings:q} --log {log:q}"
+
+
+rule training_set:
+    input:
+        **({"bids": S("bids")} if STUDY.data.source == "phantom" else {}),
+    output:
+        training_set=S("networks/training_set.h5"),
+    log:
+        S("logs/training_set.log"),
+    params:
+        settings=settings("training-set"),
+        source=source("training-set"),
+        io=io,
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    shell:
+        "{CORTICODE} training-set {params.io} --settings {params.settings:q} --log {log:q}"
