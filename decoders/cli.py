@@ -20,6 +20,7 @@ _EPILOG = "A study runs as a whole with `snakemake --cores N --configfile STUDY.
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; return the exit code (0 done, 2 an error that a sentence explains, 1 a defect)."""
     options = _parser().parse_args(arguments)
+    _start_log(getattr(options, "log", None))
     try:
         return int(options.function(options) or 0)
     except CorticodeError as error:
@@ -80,7 +81,6 @@ def _add_stage_verb(verbs: Any, name: str, module: str) -> None:
 
 
 def _stage(options: argparse.Namespace) -> None:
-    _start_log(options.log)
     from decoders.stage import run_stage
 
     inputs: dict[str, list[Path]] = {}
@@ -149,7 +149,6 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> None:
-    _start_log(None)
     from decoders.data.registry import describe, fetch, names
 
     if not options.names:

@@ -74,7 +74,7 @@ def source_digest(module: str) -> str:
     for name in sorted(import_closure(module)):
         digest.update(name.encode())
         digest.update(_tree_digest(_path_of(name)).encode())
-    for path in sorted(_data_files(import_closure(module))):
+    for path in _data_files(import_closure(module)):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -129,9 +129,28 @@ def _names_a_module(value: object) -> TypeGuard[str]:
 
 
 def _data_files(modules: set[str]) -> list[Path]:
-    """Return the data files (texts, templates) beside the modules: they are code as well."""
-    folders = {_path_of(name).parent for name in modules} - {ROOT}
-    return [path for folder in folders for path in folder.rglob("*") if path.suffix in _DATA_SUFFIXES]
+    """Return the data files (texts, templates) that the modules name: they are code as well.
+
+    A file counts when a module of its folder, or of one above, names it or a folder that it lies in.
+    """
+    found: set[Path] = set()
+    for name in modules:
+        folder = _path_of(name).parent
+        if folder != ROOT:
+            named = _text_constants(_path_of(name))
+            found |= {path for path in _data_below(folder) if named & set(path.relative_to(folder).parts)}
+    return sorted(found)
+
+
+@cache
+def _data_below(folder: Path) -> tuple[Path, ...]:
+    return tuple(path for path in folder.rglob("*") if path.suffix in _DATA_SUFFIXES)
+
+
+@cache
+def _text_constants(path: Path) -> frozenset[str]:
+    constants = (node.value for node in ast.walk(_tree(path)) if isinstance(node, ast.Constant))
+    return frozenset(part for value in constants if isinstance(value, str) for part in value.split("/"))
 
 
 @cache

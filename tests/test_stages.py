@@ -80,9 +80,10 @@ def library(tmp_path, monkeypatch):
     files = {
         "__init__.py": "",
         "wing/__init__.py": "",
-        "wing/stage.py": "from decoders.wing.part import f\nfrom decoders.store import tables\n\ndef run(job):\n    return f()\n",
+        "wing/stage.py": "from decoders.wing.part import f\nfrom decoders.store import tables\nTEXT = 'text.txt'\n\ndef run(job):\n    return f()\n",
         "wing/part.py": '"""Doc."""\n\ndef f():\n    """Doc."""\n    return 1\n',
         "wing/text.txt": "once upon a time",
+        "wing/other.txt": "once upon a time",
         "wing/lazy.py": "def g():\n    from decoders.other.deep import h\n    return h()\n",
         "wing/registry.py": 'MODULES = ("decoders.other.deep",)\n',
         "other/__init__.py": "",
@@ -100,12 +101,12 @@ def library(tmp_path, monkeypatch):
         path = tmp_path / name
         assert old in path.read_text()
         path.write_text(path.read_text().replace(old, new))
-        for cached in (stages._tree, stages._imports, stages._tree_digest):
+        for cached in (stages._tree, stages._imports, stages._tree_digest, stages._data_below, stages._text_constants):
             cached.cache_clear()
 
     edit("__init__.py", "", "")
     yield edit
-    for cached in (stages._tree, stages._imports, stages._tree_digest):
+    for cached in (stages._tree, stages._imports, stages._tree_digest, stages._data_below, stages._text_constants):
         cached.cache_clear()
 
 
@@ -128,6 +129,7 @@ def test_the_closure_follows_imports_in_functions_and_in_tables_of_names(library
         ("store/tables.py", "x = 1", "x = 2", True),
         ("other/deep.py", "return 2", "return 3", False),
         ("wing/text.txt", "once", "twice", True),
+        ("wing/other.txt", "once", "twice", False),
     ],
 )
 def test_the_digest_changes_with_the_code_that_runs_and_with_nothing_else(library, name, old, new, changes):

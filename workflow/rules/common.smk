@@ -79,6 +79,27 @@ def runs(task=None, subject=None):
     return select_runs(read_manifest(S("manifest.tsv")), subject=subject, task=task)
 
 
+def row(wildcards):
+    """A run's own row of the manifest: another subject's new run must not rerun this one."""
+    from dataclasses import astuple
+
+    chosen = [run for run in runs() if run.run_id == wildcards.run]
+    return repr([astuple(run) for run in chosen])
+
+
+def tree():
+    """Names, sizes and times of a user's BIDS folder, so that a changed file renews the manifest."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for folder in filter(None, (STUDY.data.root, STUDY.data.derivatives)):
+        for path in sorted(Path(folder).rglob("*")):
+            if path.is_file():
+                status = path.stat()
+                digest.update(f"{path}:{status.st_size}:{status.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
 def recordings(task=None, subject=None, kind="recording"):
     """The preprocessed files of the runs that hold time series."""
     chosen = [run for run in runs(task, subject) if run.modality != "rdm" and run.status == "ok"]

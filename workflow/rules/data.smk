@@ -28,6 +28,7 @@ checkpoint manifest:
     params:
         settings=settings("manifest"),
         source=source("manifest"),
+        tree=tree(),
         io=io,
     resources:
         mem_mb=2000,

@@ -3,7 +3,7 @@
 
 rule preprocess:
     input:
-        manifest=S("manifest.tsv"),
+        manifest=ancient(S("manifest.tsv")),
     output:
         recording=S("preprocessed/{run}_recording.h5"),
     log:
@@ -11,6 +11,7 @@ rule preprocess:
     params:
         settings=settings("preprocess"),
         source=source("preprocess"),
+        row=row,
         io=io,
     resources:
         mem_mb=4000,
@@ -21,7 +22,7 @@ rule preprocess:
 
 rule estimate:
     input:
-        manifest=S("manifest.tsv"),
+        manifest=ancient(S("manifest.tsv")),
         recording=S("preprocessed/{run}_recording.h5"),
     output:
         estimates=S("preprocessed/{run}_estimates.h5"),
@@ -30,6 +31,7 @@ rule estimate:
     params:
         settings=settings("estimate"),
         source=source("estimate"),
+        row=row,
         io=io,
     resources:
         mem_mb=4000,

@@ -1,0 +1,57 @@
+"""Summarise finished studies: the figures of their tables, their time and memory.
+
+``python benchmarks/summarise_study.py objects92 haxby2001`` reads ``results/<study>`` and writes
+``benchmarks/results/study_<study>.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from common import write_result
+
+from decoders.store.tables import read_table
+
+
+def _rows(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return json.loads(table.to_json(orient="records", double_precision=6))
+
+
+def _alignment(folder: Path) -> dict[str, Any]:
+    ceilings = read_table(folder / "ceilings.tsv", ("region", "time"))
+    scores = read_table(folder / "scores.tsv", ("subject", "region", "time", "layer", "size"))
+    keys = ["region", "rule", "architecture", "layer", "size", "comparator"]
+    mean = scores.groupby(keys, dropna=False, sort=False).score.agg(["mean", "std", "count"]).reset_index()
+    return {"ceilings": _rows(ceilings), "mean_scores": _rows(mean)}
+
+
+def _cost(folder: Path) -> dict[str, Any]:
+    records = [json.loads(path.read_text()) for path in folder.rglob("*.prov.json")]
+    jobs = {json.dumps([record["stage"], record["labels"]]): record for record in records}
+    table = pd.DataFrame(jobs.values()).groupby("stage")
+    cost = table.agg(jobs=("stage", "size"), wall_seconds=("wall_seconds", "sum"), peak_mb=("peak_mb", "max"))
+    return {"stages": _rows(cost.reset_index()), "wall_seconds_of_all_jobs": float(cost.wall_seconds.sum())}
+
+
+def summarise(folder: Path) -> dict[str, Any]:
+    """Collect what the tables of one study say."""
+    figures: dict[str, Any] = {"cost": _cost(folder), "verdicts": _rows(read_table(folder / "verdicts.tsv"))}
+    if (folder / "networks/networks.tsv").exists():
+        figures["networks"] = _rows(read_table(folder / "networks/networks.tsv"))
+    if (folder / "alignment").exists():
+        figures["alignment"] = _alignment(folder / "alignment")
+    if (folder / "decoding/scores.tsv").exists():
+        figures["decoding"] = _rows(read_table(folder / "decoding/scores.tsv"))
+        figures["recovery"] = _rows(read_table(folder / "decoding/recovery.tsv"))
+    return figures
+
+
+if __name__ == "__main__":
+    for study in sys.argv[1:]:
+        name = "config/config.yaml" if study == "demo" else f"config/studies/{study}.yaml"
+        command = f"snakemake --cores 2 --configfile {name}; python benchmarks/summarise_study.py {study}"
+        print(write_result(f"study_{study}", command, summarise(Path("results") / study)))
