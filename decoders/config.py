@@ -35,6 +35,7 @@ Control = Literal[
     "human",
     "face",
     "natural",
+    "category",
 ]
 Comparator = Literal["spearman", "rho_a", "tau_a", "pearson", "cosine", "corr_cov", "cosine_cov"]
 
@@ -51,7 +52,7 @@ class PhantomSettings(Settings):
     grid: tuple[Count, Count, Count] = Field((16, 20, 16), description="Voxels per axis.")
     r0: Positive = Field(0.2, description="Mean true correlation of a planted voxel with its signal.")
     story_subjects: int = Field(1, ge=0, description="People who listen to the stories.")
-    story_runs: int = Field(18, ge=3, description="Runs of the story task, 150 volumes of 2 s each.")
+    story_runs: int = Field(12, ge=3, description="Runs of the story task, 150 volumes of 2 s each; the embedded English stories fill 13, the Chinese ones 5, the Alice book 30.")
     picture_subjects: int = Field(6, ge=0, description="People who look at the pictures.")
     picture_runs: Count = Field(3, description="Runs of the picture task per person.")
     n_pictures: int = Field(24, ge=10, description="Pictures, spread over the planted categories.")
@@ -143,6 +144,8 @@ class NamesSettings(Settings):
     n_permutations: int = Field(200, ge=0, description="Label permutations for the null of the closed-form models.")
     bottleneck: float = Field(1e-3, ge=0, description="Weight of the voxel KL in the speller's loss.")
     epochs: Count = Field(40, description="Passes over the training volumes of the speller.")
+    head: Literal["linear", "patchify", "k7"] = Field("patchify", description="Front end of the speller: linear, or a 3D-CNN on the voxel grid.")
+    sigma_voxels: Positive = Field(1.0, description="Gaussian smoothing of the speller's gate logits, in voxels.")
     n_voxels: Count = Field(
         500, description="Voxels kept by nearest_pattern, largest category spread on the training half."
     )
@@ -177,11 +180,11 @@ class VoxelMapSettings(Settings):
     beta: float = Field(10.0, ge=0, description="Weight of the mean KL per voxel (nats) in the loss.")
     sigma_voxels: Positive = Field(1.0, description="Gaussian smoothing of the gate logits, in voxels.")
     gate_lr: Positive = Field(0.05, description="Adam learning rate of the gate logits.")
-    readout_lr: Positive = Field(1e-3, description="Adam learning rate of the read-out.")
+    readout_lr: Positive = Field(3e-3, description="Adam learning rate of the read-out.")
     window_s: Positive = Field(10.0, description="Windows contrasted by InfoNCE, in seconds.")
     hidden: Count = Field(32, description="Dimensions of the linear read-out.")
-    epochs: Count = Field(60, description="Passes over the training runs.")
-    folds: int = Field(2, ge=2, description="Cross-fitting folds over runs.")
+    epochs: Count = Field(120, description="Passes over the training runs.")
+    folds: int = Field(4, ge=2, description="Cross-fitting folds over runs; at most as many as training runs.")
     n_null_gates: int = Field(1, ge=0, description="Null gates (targets rolled in time).")
     head: Literal["linear", "patchify", "k7"] = Field(
         "linear", description="Read-out after the gate: linear, or a 3D-CNN."
@@ -208,6 +211,7 @@ class TrainingSettings(Settings):
     folder: str | None = Field(None, description="Folder with one sub-folder per class (dataset: folder).")
     n_train: Count = Field(8000, description="Training pictures, balanced over classes.")
     n_test: Count = Field(2000, description="Test pictures.")
+    size: int = Field(32, ge=8, description="Edge in pixels to which the training pictures are brought.")
     epochs: Count = Field(2, description="Passes over the training pictures.")
     batch_size: Count = Field(128, description="Pictures per update.")
     learning_rate: Positive = Field(3e-3, description="Peak of the one-cycle schedule of Adam.")
@@ -391,7 +395,7 @@ def parse_slice(values: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
         raise SettingsError(f"This stage takes the settings {sorted(keys)}, found {sorted(values)}.")
     parsed = {}
     for key in keys:
-        annotation: Any = Annotated[StudySettings.model_fields[key].annotation, Field(strict=True)]  # type: ignore[name-defined]
+        annotation: Any = Annotated[StudySettings.model_fields[key].annotation, Field(strict=True)]
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
         try:
             parsed[key] = adapter.validate_json(json.dumps(values[key]))

@@ -14,15 +14,18 @@ from decoders.store.atomic import atomic_path
 if TYPE_CHECKING:
     import torch
 
+_METADATA = "corticode"
+
 
 def write_weights(path: str | Path, weights: Mapping[str, torch.Tensor], attributes: Mapping[str, Any]) -> None:
-    """Write a state dict with attributes (as JSON) in one step."""
+    """Write a state dict with attributes (as JSON) in one step; equal content gives equal bytes."""
     from safetensors.torch import save_file
 
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(weights.items())}
-    metadata = {"attributes": json.dumps(dict(attributes), sort_keys=True), "sha256": _digest(tensors)}
+    # One key only: safetensors writes several in an order that changes from call to call.
+    metadata = json.dumps({"attributes": dict(attributes), "sha256": _digest(tensors)}, sort_keys=True)
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=metadata)
+        save_file(tensors, temporary, metadata={_METADATA: metadata})
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -39,14 +42,14 @@ def read_weights(path: str | Path) -> tuple[dict[str, torch.Tensor], dict[str, A
 
     try:
         with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
+            metadata = dict(json.loads((file.metadata() or {}).get(_METADATA, "{}")))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, TypeError, ValueError) as error:
         raise IntegrityError("a safetensors file", f"'{error}'", path, "Check the path, or train again.") from error
     stated = metadata.get("sha256")
     if stated is not None and _digest(tensors) != stated:
         raise IntegrityError("weights that match their checksum", "others", path, "Delete the file and train again.")
-    return tensors, json.loads(metadata.get("attributes", "{}"))
+    return tensors, metadata.get("attributes", {})
 
 
 def _digest(tensors: Mapping[str, torch.Tensor]) -> str:

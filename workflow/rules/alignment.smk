@@ -1,12 +1,6 @@
 # Alignment: recorded RDMs, then every network, control and model against them.
 
 
-def estimates(wildcards):
-    if STUDY.alignment.recordings == "rdms":
-        return []
-    return recordings(STUDY.alignment.task, kind="estimates")
-
-
 rule rdms:
     input:
         manifest=S("manifest.tsv"),
@@ -23,7 +17,7 @@ rule rdms:
         mem_mb=8000,
         runtime=60,
     shell:
-        "{CORTICODE} rdms {params.io} --settings {params.settings:q} --log {log:q}"
+        "corticode rdms {params.io} --settings {params.settings:q} --log {log:q}"
 
 
 rule align:
@@ -49,4 +43,4 @@ rule align:
         mem_mb=8000,
         runtime=240,
     shell:
-        "{CORTICODE} align {params.io} --settings {params.settings:q} --log {log:q}"
+        "corticode align {params.io} --settings {params.settings:q} --log {log:q}"

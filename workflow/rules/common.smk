@@ -2,13 +2,21 @@
 import json
 import shlex
 import sys
+from functools import lru_cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
-# The workflow runs the library that stands beside it, also on a node and without an activated environment.
-CORTICODE = f"PYTHONPATH={shlex.quote(str(workflow.basedir))} {shlex.quote(sys.executable)} -m decoders.cli"
+# The workflow runs the library that stands beside it, with the Python that runs Snakemake where that is there
+# (not inside a container), so no environment need be activated on a node.
+PYTHON = shlex.quote(sys.executable)
+shell.prefix(
+    f"export PYTHONPATH={shlex.quote(str(workflow.basedir))}; "
+    # Snakemake formats the prefix, so braces are doubled (and doubled again here).
+    f"corticode() {{{{ if [ -x {PYTHON} ]; then {PYTHON} -m decoders.cli \"$@\"; "
+    f'else python3 -m decoders.cli "$@"; fi; }}}}; '
+)
 
 from decoders.config import parse_settings
 from decoders.errors import CorticodeError
@@ -30,6 +38,21 @@ NETWORKS = (
     if STUDY.learning
     else []
 )
+
+CARD = "networks/{rule}_{architecture}_seed-{seed}"
+NAMES = STUDY.decoding.names if STUDY.decoding else None
+ENCODING = STUDY.decoding.encoding if STUDY.decoding else None
+VOXELS = STUDY.decoding.voxels if STUDY.decoding else None
+MAPS = ("gate", "encoding", "combined")
+NETWORK_FILES = {"card": "card.json", "curves": "curves.tsv"}
+PICTURE_FILES = {"pictures": "pictures.h5", "labels": "pictures.tsv", "controls": "control_rdms.h5"}
+ALIGNMENT_FILES = {
+    "rdms": "rdms.h5",
+    "alignment_scores": "scores.tsv",
+    "ceilings": "ceilings.tsv",
+    "inference": "inference.tsv",
+    "models": "model_rdms.h5",
+}
 
 
 wildcard_constraints:
@@ -71,12 +94,20 @@ def io(wildcards, input, output):
     return shlex.join(words)
 
 
+@lru_cache
+def read_runs(path, written):
+    from decoders.data.manifest import read_manifest
+
+    return read_manifest(path)
+
+
 def runs(task=None, subject=None):
     """The runs of the manifest, once it is there."""
-    from decoders.data.manifest import read_manifest, select_runs
+    from decoders.data.manifest import select_runs
 
     checkpoints.manifest.get()
-    return select_runs(read_manifest(S("manifest.tsv")), subject=subject, task=task)
+    path = S("manifest.tsv")
+    return select_runs(read_runs(path, Path(path).stat().st_mtime_ns), subject=subject, task=task)
 
 
 def row(wildcards):
@@ -108,3 +139,55 @@ def recordings(task=None, subject=None, kind="recording"):
 
 def subjects(task=None):
     return sorted({run.subject for run in runs(task) if run.modality != "rdm" and run.status == "ok"})
+
+
+def estimates(wildcards):
+    if STUDY.alignment.recordings == "rdms":
+        return []
+    return recordings(STUDY.alignment.task, kind="estimates")
+
+
+def decoding_parts(part):
+    """The tables of one kind that the parts of decoding write."""
+
+    def paths(wildcards):
+        found = []
+        if NAMES and part in ("scores", "text"):
+            found += [S(f"decoding/sub-{subject}_names-{part}.tsv") for subject in subjects(NAMES.task)]
+        if ENCODING and part == "scores":
+            found += [S("decoding/encode-scores.tsv")]
+        if VOXELS and part == "scores":
+            found += [S(f"decoding/sub-{subject}_voxels-scores.tsv") for subject in subjects(VOXELS.task)]
+        if VOXELS and part == "recovery":
+            found += [S(f"decoding/sub-{subject}_recovery.tsv") for subject in subjects(VOXELS.task)]
+        return found
+
+    return paths
+
+
+def page_inputs():
+    """Everything that the page shows, by name; absent blocks have no inputs."""
+    inputs = {"manifest": S("manifest.tsv"), "verdicts": S("verdicts.tsv")}
+    if STUDY.preprocess:
+        inputs |= {"quality": S("preprocessed/quality.tsv"), "series": S("preprocessed/quality.h5")}
+    if ENCODING or VOXELS:
+        inputs |= {"words": S("stimuli/words.tsv")}
+    if STUDY.learning:
+        inputs |= {"networks": S("networks/networks.tsv")}
+        inputs |= {part: [S(f"networks/{n}/{file}") for n in NETWORKS] for part, file in NETWORK_FILES.items()}
+    if STUDY.alignment:
+        inputs |= {part: S(f"stimuli/{file}") for part, file in PICTURE_FILES.items()}
+        inputs |= {part: S(f"alignment/{file}") for part, file in ALIGNMENT_FILES.items()}
+    if STUDY.decoding:
+        inputs |= {"decoding_scores": S("decoding/scores.tsv")}
+        inputs |= {part: S(f"decoding/{part}.tsv") for part in ("text", "recovery")}
+    if NAMES:
+        inputs["names_arrays"] = lambda w: [S(f"decoding/sub-{s}_names.h5") for s in subjects(NAMES.task)]
+    if ENCODING:
+        inputs["encode_arrays"] = S("decoding/encode.h5")
+    if VOXELS:
+        inputs["voxels_arrays"] = lambda w: [S(f"decoding/sub-{s}_voxels.h5") for s in subjects(VOXELS.task)]
+        inputs["maps"] = lambda w: [
+            S(f"decoding/sub-{s}_map-{name}_statmap.nii.gz") for s in subjects(VOXELS.task) for name in MAPS
+        ]
+    return inputs

@@ -15,7 +15,7 @@ if STUDY.data.source == "phantom":
             mem_mb=4000,
             runtime=30,
         shell:
-            "{CORTICODE} simulate {params.io} --settings {params.settings:q} --log {log:q}"
+            "corticode simulate {params.io} --settings {params.settings:q} --log {log:q}"
 
 
 checkpoint manifest:
@@ -34,4 +34,4 @@ checkpoint manifest:
         mem_mb=2000,
         runtime=120,
     shell:
-        "{CORTICODE} manifest {params.io} --settings {params.settings:q} --log {log:q}"
+        "corticode manifest {params.io} --settings {params.settings:q} --log {log:q}"

@@ -1,10 +1,5 @@
 # Decoding: names and voxel maps per subject, encoding models over all subjects, then one table of scores.
 
-NAMES = STUDY.decoding.names if STUDY.decoding else None
-ENCODING = STUDY.decoding.encoding if STUDY.decoding else None
-VOXELS = STUDY.decoding.voxels if STUDY.decoding else None
-MAPS = ("gate", "encoding", "combined")
-
 
 rule names:
     input:
@@ -24,7 +19,7 @@ rule names:
         mem_mb=8000,
         runtime=240,
     shell:
-        "{CORTICODE} names {params.io} --settings {params.settings:q} --log {log:q}"
+        "corticode names {params.io} --settings {params.settings:q} --log {log:q}"
 
 
 rule encode:
@@ -45,7 +40,7 @@ rule encode:
         mem_mb=8000,
         runtime=240,
     shell:
-        "{CORTICODE} encode {params.io} --settings {params.settings:q} --log {log:q}"
+        "corticode encode {params.io} --settings {params.settings:q} --log {log:q}"
 
 
 rule voxels:
@@ -75,25 +70,7 @@ rule voxels:
         mem_mb=8000,
         runtime=240,
     shell:
-        "{CORTICODE} voxels {params.io} --settings {params.settings:q} --log {log:q}"
-
-
-def decoding_parts(part):
-    """The tables of one kind that the parts of decoding write."""
-
-    def paths(wildcards):
-        found = []
-        if NAMES and part in ("scores", "text"):
-            found += [S(f"decoding/sub-{subject}_names-{part}.tsv") for subject in subjects(NAMES.task)]
-        if ENCODING and part == "scores":
-            found += [S("decoding/encode-scores.tsv")]
-        if VOXELS and part == "scores":
-            found += [S(f"decoding/sub-{subject}_voxels-scores.tsv") for subject in subjects(VOXELS.task)]
-        if VOXELS and part == "recovery":
-            found += [S(f"decoding/sub-{subject}_recovery.tsv") for subject in subjects(VOXELS.task)]
-        return found
-
-    return paths
+        "corticode voxels {params.io} --settings {params.settings:q} --log {log:q}"
 
 
 rule decoding:
@@ -115,4 +92,4 @@ rule decoding:
         mem_mb=1000,
         runtime=10,
     shell:
-        "{CORTICODE} decoding {params.io} --settings {params.settings:q} --log {log:q}"
+        "corticode decoding {params.io} --settings {params.settings:q} --log {log:q}"

@@ -1,7 +1,5 @@
 # Learning: a job per rule, architecture and seed. Checkpoints live outside the outputs and survive a kill.
 
-CARD = "networks/{rule}_{architecture}_seed-{seed}"
-
 
 rule train:
     input:
@@ -22,7 +20,7 @@ rule train:
         mem_mb=4000,
         runtime=240,
     shell:
-        "{CORTICODE} train {params.io} --settings {params.settings:q} --log {log:q}"
+        "corticode train {params.io} --settings {params.settings:q} --log {log:q}"
 
 
 rule networks:
@@ -40,4 +38,4 @@ rule networks:
         mem_mb=1000,
         runtime=10,
     shell:
-        "{CORTICODE} networks {params.io} --settings {params.settings:q} --log {log:q}"
+        "corticode networks {params.io} --settings {params.settings:q} --log {log:q}"

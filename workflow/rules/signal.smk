@@ -17,7 +17,7 @@ rule preprocess:
         mem_mb=4000,
         runtime=60,
     shell:
-        "{CORTICODE} preprocess {params.io} --settings {params.settings:q} --log {log:q}"
+        "corticode preprocess {params.io} --settings {params.settings:q} --log {log:q}"
 
 
 rule estimate:
@@ -37,7 +37,7 @@ rule estimate:
         mem_mb=4000,
         runtime=60,
     shell:
-        "{CORTICODE} estimate {params.io} --settings {params.settings:q} --log {log:q}"
+        "corticode estimate {params.io} --settings {params.settings:q} --log {log:q}"
 
 
 rule quality:
@@ -57,4 +57,4 @@ rule quality:
         mem_mb=4000,
         runtime=60,
     shell:
-        "{CORTICODE} quality {params.io} --settings {params.settings:q} --log {log:q}"
+        "corticode quality {params.io} --settings {params.settings:q} --log {log:q}"

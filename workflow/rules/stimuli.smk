@@ -17,7 +17,7 @@ rule text:
         mem_mb=1000,
         runtime=20,
     shell:
-        "{CORTICODE} text {params.io} --settings {params.settings:q} --log {log:q}"
+        "corticode text {params.io} --settings {params.settings:q} --log {log:q}"
 
 
 rule pictures:
@@ -37,7 +37,7 @@ rule pictures:
         mem_mb=4000,
         runtime=30,
     shell:
-        "{CORTICODE} pictures {params.io} --settings {params.settings:q} --log {log:q}"
+        "corticode pictures {params.io} --settings {params.settings:q} --log {log:q}"
 
 
 rule training_set:
@@ -55,4 +55,4 @@ rule training_set:
         mem_mb=4000,
         runtime=60,
     shell:
-        "{CORTICODE} training-set {params.io} --settings {params.settings:q} --log {log:q}"
+        "corticode training-set {params.io} --settings {params.settings:q} --log {log:q}"

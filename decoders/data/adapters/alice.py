@@ -67,6 +67,7 @@ def _run(folder: Path, path: Path) -> Run:
         stimulus="alice",
         tr=TR,
         n_volumes=len(read_numbers(path, len(REGIONS))),
+        region=",".join(REGIONS),
         start_time=DROPPED * TR,
         sha256=joint_sha256([path]),
     )

@@ -1,0 +1,40 @@
+"""Stage ``names``: category names from the recordings of one subject."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from decoders.data.manifest import read_manifest, select_runs
+from decoders.decoding.names_study import decode_names
+from decoders.errors import InputError
+from decoders.stage import Job
+from decoders.store.arrays import Array, write_arrays
+from decoders.store.recording import Recording, read_recording
+from decoders.store.tables import write_table
+
+
+def run(job: Job) -> None:
+    """Read the subject's recordings, decode, and write scores, text and arrays."""
+    settings, subject = job.settings.decoding.names, job.labels["subject"]
+    if settings is None:
+        raise InputError("the block decoding.names", "none", "the study file", "Add it, or do not ask for this stage.")
+    runs = select_runs(read_manifest(job.input("manifest")), subject, settings.task)
+    if not runs:
+        remedy = "Correct decoding.names.task or the data set."
+        raise InputError(f"runs of subject {subject}", "none", job.input("manifest"), remedy)
+    recordings = [item for item in map(read_recording, job.inputs["recording"]) if item.subject == subject]
+    recordings.sort(key=lambda item: (item.session, item.task, item.run))
+    outcome = decode_names(recordings, settings, job.rng, job.log)
+    write_table(job.outputs["scores"], outcome.scores_table(subject), "decoding_scores")
+    write_table(job.outputs["text"], outcome.text_table(subject), "text")
+    attributes = {"subject": subject, "settings": settings.model_dump(mode="json"), **outcome.attributes}
+    write_arrays(job.outputs["arrays"], {**outcome.arrays, **_place(recordings)}, attributes)
+
+
+def _place(recordings: list[Recording]) -> dict[str, Array]:
+    """Return where the voxels lie, so that maps over them can be drawn."""
+    first = next(recording for recording in recordings if not recording.excluded)
+    if first.mask is None or first.affine is None:
+        return {}
+    mask = Array(first.mask.astype(np.uint8), ("x", "y", "z"))
+    return {"mask": mask, "affine": Array(first.affine, ("row", "column"), "mm")}

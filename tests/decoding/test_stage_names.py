@@ -1,0 +1,72 @@
+"""The stage: files in, files out, the same bits twice."""
+
+import numpy as np
+import pytest
+
+from decoders.config import parse_settings
+from decoders.data.manifest import Run, write_manifest
+from decoders.errors import InputError
+from decoders.stage import SettingsSlice, run_stage
+from decoders.store.arrays import read_arrays
+from decoders.store.recording import Recording, write_recording
+from decoders.store.tables import read_table
+
+NAMES = ("cat", "chair")
+
+
+def study(**names):
+    block = {"n_permutations": 9, "epochs": 2, "head": "linear", **names}
+    data = {"source": "bids", "root": "."}
+    values = {"study": "test", "data": data, "preprocess": {}, "decoding": {"names": block}}
+    return SettingsSlice.of("names", parse_settings(values, "test.yaml"))
+
+
+def write_inputs(folder):
+    rng = np.random.default_rng(0)
+    manifest, recordings = [], []
+    for subject in ("01", "02"):
+        for number in range(4):
+            labels = rng.permutation(2).repeat(3)
+            data = rng.standard_normal((6, 12)) + 2.0 * labels[:, None] * (np.arange(12) < 6)
+            run_id = f"sub-{subject}_task-objects_run-{number + 1}"
+            conditions = np.array(NAMES, dtype=object)[labels]
+            recording = Recording(
+                data.astype(np.float32), "volume", subject, task="objects", run=str(number + 1),
+                time=np.arange(6.0), tr=1.0, conditions=conditions, groups=np.repeat([0, 1], 3),
+                mask=np.ones((3, 4, 1), dtype=bool), affine=np.eye(4),
+            )  # fmt: skip
+            recordings.append(folder / f"{run_id}_recording.h5")
+            write_recording(recordings[-1], recording)
+            manifest.append(Run(run_id=run_id, subject=subject, task="objects", run=str(number + 1), tr=1.0, n_volumes=6))
+    write_manifest(folder / "manifest.tsv", manifest)
+    return {"manifest": [folder / "manifest.tsv"], "recording": recordings}
+
+
+def outputs(folder):
+    return {"scores": folder / "scores.tsv", "text": folder / "text.tsv", "arrays": folder / "names.h5"}
+
+
+def test_the_stage_writes_scores_text_and_arrays(tmp_path):
+    inputs = write_inputs(tmp_path)
+    for name in ("a", "b"):
+        run_stage(study(), inputs, outputs(tmp_path / name), {"subject": "02"})
+    table = read_table(tmp_path / "a" / "scores.tsv", text_columns=("subject",))
+    assert set(table.subject) == {"02"}
+    assert {"lda", "ridge", "speller", "control:shuffled", "control:constant_name"} <= set(table.model)
+    texts = read_table(tmp_path / "a" / "text.tsv", text_columns=("subject", "run"))
+    assert len(texts) == 3 * 4 * 2
+    arrays = read_arrays(tmp_path / "a" / "names.h5")
+    assert arrays["mask"].shape == (3, 4, 1)
+    assert arrays["gate_seed-0/m_mean"].shape == (12,)
+    assert arrays.attributes["names"] == list(NAMES)
+    for kind in ("scores.tsv", "text.tsv", "names.h5"):
+        assert (tmp_path / "a" / kind).read_bytes() == (tmp_path / "b" / kind).read_bytes()
+
+
+def test_a_subject_without_runs_is_named(tmp_path):
+    inputs = write_inputs(tmp_path)
+    with pytest.raises(InputError, match="runs of subject 07"):
+        run_stage(study(), inputs, outputs(tmp_path), {"subject": "07"})
+    with pytest.raises(InputError, match="runs of subject 01"):
+        run_stage(study(task="other"), inputs, outputs(tmp_path), {"subject": "01"})
+    assert not (tmp_path / "scores.tsv").exists()
