@@ -36,3 +36,17 @@ def test_weights_of_other_origin_are_read_and_other_files_refused(tmp_path):
     (tmp_path / "bad.safetensors").write_bytes(b"\x80\x04pickle")
     with pytest.raises(IntegrityError, match="safetensors"):
         read_weights(tmp_path / "bad.safetensors")
+
+
+def test_equal_content_gives_equal_bytes(tmp_path):
+    weights = {"b": torch.ones(3), "a": torch.zeros(2)}
+    # Ten times: safetensors writes several metadata keys in an order of chance.
+    for index in range(10):
+        write_weights(tmp_path / f"{index}.safetensors", weights, {"z": 1, "a": 2})
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+
+
+def test_metadata_that_is_not_ours_is_refused(tmp_path):
+    save_file({"a": torch.ones(2)}, tmp_path / "own.safetensors", metadata={"corticode": "[1, 2]"})
+    with pytest.raises(IntegrityError, match="safetensors"):
+        read_weights(tmp_path / "own.safetensors")

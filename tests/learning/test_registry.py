@@ -1,0 +1,52 @@
+import importlib
+
+import pytest
+
+from decoders.errors import SettingsError
+from decoders.learning import registry
+from decoders.learning.rule import LearningRule, Plausibility, RuleInfo, register
+from decoders.learning.rules.gradient import Backprop
+from decoders.stages import import_closure
+
+
+def test_unknown_rule_names_the_closest():
+    with pytest.raises(SettingsError, match="Did you mean 'backprop'"):
+        registry.create("backprob")
+    with pytest.raises(SettingsError, match="Registered: "):
+        registry.create("zzz")
+
+
+def test_a_rule_is_made_anew_each_time():
+    assert isinstance(registry.create("backprop"), Backprop)
+    assert registry.create("backprop") is not registry.create("backprop")
+
+
+def test_a_module_that_cannot_be_imported_is_an_error(monkeypatch):
+    monkeypatch.setattr(registry, "MODULES", (*registry.MODULES, "decoders.learning.rules.not_there"))
+    with pytest.raises(ImportError, match="not_there"):
+        registry.rule_names()
+
+
+def test_a_module_that_registers_nothing_is_an_error(monkeypatch):
+    monkeypatch.setattr(registry, "MODULES", (*registry.MODULES, "decoders.learning.displacement"))
+    with pytest.raises(ImportError, match="register no learning rule"):
+        registry.rule_names()
+
+
+def test_two_rules_of_one_name_are_an_error():
+    info = RuleInfo("backprop", "x", "x", "x", (), Plausibility(False, False, False, False))
+    with pytest.raises(ValueError, match="two learning rules"):
+        register(type("Impostor", (LearningRule,), {"info": info}))
+
+
+def test_the_source_digest_of_the_stage_follows_every_rule():
+    closure = import_closure("decoders.learning.stage")
+    assert set(registry.MODULES) <= closure
+
+
+def test_every_rule_module_is_in_the_registry():
+    package = importlib.import_module("decoders.learning.rules")
+    from pathlib import Path
+
+    files = {path.stem for path in Path(package.__path__[0]).glob("*.py")} - {"__init__"}
+    assert files == {module.rsplit(".", 1)[1] for module in registry.MODULES}
