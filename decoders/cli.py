@@ -176,7 +176,7 @@ def _rules(options: argparse.Namespace) -> None:
     from decoders.learning.registry import rule_table
 
     table = rule_table()
-    print(table.to_json(orient="records", indent=1) if options.json else table.to_string(index=False))
+    print(table.to_json(orient="records", indent=1) if options.json else table.to_string(index=False, max_colwidth=60))
 
 
 if __name__ == "__main__":

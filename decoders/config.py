@@ -11,7 +11,7 @@ import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
@@ -52,7 +52,11 @@ class PhantomSettings(Settings):
     grid: tuple[Count, Count, Count] = Field((16, 20, 16), description="Voxels per axis.")
     r0: Positive = Field(0.2, description="Mean true correlation of a planted voxel with its signal.")
     story_subjects: int = Field(1, ge=0, description="People who listen to the stories.")
-    story_runs: int = Field(12, ge=3, description="Runs of the story task, 150 volumes of 2 s each; the embedded English stories fill 13, the Chinese ones 5, the Alice book 30.")
+    story_runs: int = Field(
+        12,
+        ge=3,
+        description="Runs of the story task, 150 volumes of 2 s each; the embedded English stories fill 13, the Chinese ones 5, the Alice book 30.",
+    )
     picture_subjects: int = Field(6, ge=0, description="People who look at the pictures.")
     picture_runs: Count = Field(3, description="Runs of the picture task per person.")
     n_pictures: int = Field(24, ge=10, description="Pictures, spread over the planted categories.")
@@ -144,7 +148,9 @@ class NamesSettings(Settings):
     n_permutations: int = Field(200, ge=0, description="Label permutations for the null of the closed-form models.")
     bottleneck: float = Field(1e-3, ge=0, description="Weight of the voxel KL in the speller's loss.")
     epochs: Count = Field(40, description="Passes over the training volumes of the speller.")
-    head: Literal["linear", "patchify", "k7"] = Field("patchify", description="Front end of the speller: linear, or a 3D-CNN on the voxel grid.")
+    head: Literal["linear", "patchify", "k7"] = Field(
+        "patchify", description="Front end of the speller: linear, or a 3D-CNN on the voxel grid."
+    )
     sigma_voxels: Positive = Field(1.0, description="Gaussian smoothing of the speller's gate logits, in voxels.")
     n_voxels: Count = Field(
         500, description="Voxels kept by nearest_pattern, largest category spread on the training half."
@@ -155,8 +161,8 @@ class EncodingSettings(Settings):
     """Ridge encoding models of continuous text, and identification of windows from the recordings."""
 
     task: str | None = Field(None, description="Task label of the runs; all when absent.")
-    features: tuple[Literal["word_rate", "speech_seconds", "sound_power", "position", "letters", "embedding"], ...] = Field(
-        ("word_rate", "speech_seconds"), min_length=1, description="Feature spaces of the model under test."
+    features: tuple[Literal["word_rate", "speech_seconds", "sound_power", "position", "letters", "embedding"], ...] = (
+        Field(("word_rate", "speech_seconds"), min_length=1, description="Feature spaces of the model under test.")
     )
     delays: tuple[Count, ...] = Field((1, 2, 3, 4), description="Delays in TR.")
     n_blocks: int = Field(4, ge=2, description="Contiguous test blocks when the set has one run.")
@@ -377,13 +383,21 @@ def load_settings(path: str | Path) -> StudySettings:
     return parse_settings(values, path)
 
 
+def pick(study: StudySettings, key: str) -> Any:
+    """Return a setting by its dotted name; None below a block that is absent."""
+    value: Any = study
+    for part in key.split("."):
+        value = None if value is None else getattr(value, part)
+    return value
+
+
 def parse_slice(values: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
-    """Check some top-level settings, as a stage receives them.
+    """Check some settings, as a stage receives them.
 
     Parameters
     ----------
     values : dict
-        Raw values of exactly the settings `keys`.
+        Raw values of exactly the settings `keys` (dotted names); None below a block that is absent.
     keys : sequence of str
 
     Raises
@@ -393,16 +407,23 @@ def parse_slice(values: dict[str, Any], keys: Sequence[str]) -> dict[str, Any]:
     """
     if set(values) != set(keys):
         raise SettingsError(f"This stage takes the settings {sorted(keys)}, found {sorted(values)}.")
-    parsed = {}
-    for key in keys:
-        annotation: Any = Annotated[StudySettings.model_fields[key].annotation, Field(strict=True)]
-        adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-        try:
-            parsed[key] = adapter.validate_json(json.dumps(values[key]))
-        except ValidationError as error:
-            faults = "\n".join(f"  - {_sentence(fault, (key,))}" for fault in error.errors())
-            raise SettingsError(f"The settings of this stage cannot be used:\n{faults}") from error
-    return parsed
+    return {key: _parse_one(key, values[key]) for key in keys}
+
+
+def _parse_one(key: str, value: Any) -> Any:
+    if value is None and "." in key:
+        return None
+    location = tuple(key.split("."))
+    annotation: Any = StudySettings
+    for part in location:
+        # A block is a model or None.
+        options = [option for option in (annotation, *get_args(annotation)) if hasattr(option, "model_fields")]
+        annotation = options[0].model_fields[part].annotation
+    try:
+        return TypeAdapter(annotation).validate_json(json.dumps(value), strict=True)
+    except ValidationError as error:
+        faults = "\n".join(f"  - {_sentence(fault, location)}" for fault in error.errors())
+        raise SettingsError(f"The settings of this stage cannot be used:\n{faults}") from error
 
 
 def json_schema() -> dict[str, Any]:

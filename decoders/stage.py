@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import TypeAdapter
 
-from decoders.config import StudySettings
+from decoders.config import StudySettings, pick
 from decoders.errors import CorticodeError, InputError
-from decoders.stages import STAGES, source_digest
+from decoders.stages import STAGES, stage_digest
 from decoders.store.atomic import sha256_of
 from decoders.store.tables import write_json
 
@@ -42,16 +43,18 @@ class SettingsSlice:
         self.stage, self.values = stage, dict(values)
 
     def __getattr__(self, key: str) -> Any:
-        try:
-            return self.__dict__["values"][key]
-        except KeyError:
-            declared = sorted(self.__dict__.get("values", {}))
-            raise AttributeError(f"this stage did not declare the setting '{key}', only {declared}") from None
+        values = self.__dict__["values"]
+        if key in values:
+            return values[key]
+        block = {name.removeprefix(key + "."): value for name, value in values.items() if name.startswith(key + ".")}
+        if block:
+            return SettingsSlice(self.stage, block)
+        raise AttributeError(f"this stage did not declare the setting '{key}', only {sorted(values)}")
 
     @classmethod
     def of(cls, stage: str, study: StudySettings) -> SettingsSlice:
         """Take from a study what a stage may read."""
-        return cls(stage, {key: getattr(study, key) for key in STAGES[stage].keys})
+        return cls(stage, {key: pick(study, key) for key in STAGES[stage].keys})
 
     def dump(self) -> dict[str, Any]:
         """Return the settings as JSON holds them."""
@@ -156,7 +159,7 @@ def _record(job: Job, wall: float, cpu: float) -> dict[str, Any]:
         "stage": job.settings.stage,
         "labels": dict(job.labels),
         "settings": job.settings.dump(),
-        "source_digest": source_digest(STAGES[job.settings.stage].module),
+        "source_digest": stage_digest(job.settings.stage, job.labels.get("rule", "")),
         "inputs": {key: [_input_record(path) for path in paths] for key, paths in job.inputs.items()},
         "packages": package_versions(),
         "python": platform.python_version(),
@@ -172,7 +175,7 @@ def _input_record(path: Path) -> dict[str, str]:
 
 
 def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json") if hasattr(value, "model_dump") else value
+    return TypeAdapter(type(value)).dump_python(value, mode="json")
 
 
 def package_versions() -> dict[str, str]:

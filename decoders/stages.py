@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 PACKAGE = "decoders"
+RULES = "decoders.learning.rules"
 ROOT = Path(__file__).resolve().parent
 # Settings reach a stage as values (in the params), and this table and the adapter hold no computation.
 _NOT_DIGESTED = {"decoders.config", "decoders.stages", "decoders.stage", "decoders.errors"}
@@ -23,44 +24,71 @@ _DATA_SUFFIXES = {".txt", ".html", ".css", ".js", ".tsv", ".json"}
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage: the module whose ``run(job)`` is called, and the top-level settings it may read.
+    """A stage: the module whose ``run(job)`` is called, and the settings (dotted names) that it may read.
 
     The number of threads comes with every stage, because other numbers give other bits. The seed
-    comes only with stages that draw.
+    comes only with stages that draw. A stage with a `family` runs one member of it at a time: a
+    package of modules, of which a job's digest holds only those that name its member.
     """
 
     module: str
     settings: tuple[str, ...]
+    family: str = ""
 
     @property
     def keys(self) -> tuple[str, ...]:
-        """Top-level settings that a job of this stage carries."""
+        """Settings that a job of this stage carries."""
         return (*self.settings, *(key for key in ("threads",) if key not in self.settings))
 
 
 STAGES: dict[str, Stage] = {
-    "simulate": Stage("decoders.simulate.stage", ("data",)),
+    "simulate": Stage("decoders.simulate.stage", ("data.phantom", "data.mirror")),
     "manifest": Stage("decoders.data.stage", ("data",)),
-    "preprocess": Stage("decoders.signal.stage", ("preprocess", "data")),
-    "quality": Stage("decoders.signal.stage_quality", ("preprocess",)),
-    "estimate": Stage("decoders.signal.stage_estimate", ("preprocess", "data")),
-    "text": Stage("decoders.stimuli.stage_text", ("data",)),
-    "pictures": Stage("decoders.stimuli.stage_pictures", ("data", "alignment")),
-    "training-set": Stage("decoders.stimuli.stage_training", ("learning", "data", "seed")),
-    "train": Stage("decoders.learning.stage", ("learning", "seed")),
-    "networks": Stage("decoders.learning.stage_networks", ("learning",)),
-    "names": Stage("decoders.decoding.stage_names", ("decoding", "seed")),
-    "encode": Stage("decoders.decoding.stage_encode", ("decoding", "seed")),
-    "voxels": Stage("decoders.decoding.stage_voxels", ("decoding", "seed")),
+    "preprocess": Stage("decoders.signal.stage", ("preprocess", "data.tr", "data.source")),
+    "quality": Stage("decoders.signal.stage_quality", ()),
+    "estimate": Stage("decoders.signal.stage_estimate", ("preprocess",)),
+    "text": Stage("decoders.stimuli.stage_text", ()),
+    "pictures": Stage("decoders.stimuli.stage_pictures", ("data.root", "alignment.controls")),
+    "training-set": Stage("decoders.stimuli.stage_training", ("learning.training", "data.mirror", "seed")),
+    "train": Stage("decoders.learning.stage", ("learning.training", "learning.sizes", "seed"), RULES),
+    "networks": Stage(
+        "decoders.learning.stage_networks", ("learning.rules", "learning.architectures", "learning.seeds")
+    ),
+    "names": Stage("decoders.decoding.stage_names", ("decoding.names", "seed")),
+    "encode": Stage("decoders.decoding.stage_encode", ("decoding.encoding", "seed")),
+    "voxels": Stage("decoders.decoding.stage_voxels", ("decoding.voxels", "data.phantom", "seed")),
     "decoding": Stage("decoders.decoding.stage_tables", ("decoding",)),
-    "rdms": Stage("decoders.alignment.stage_rdms", ("alignment", "data", "seed")),
+    "rdms": Stage(
+        "decoders.alignment.stage_rdms",
+        ("alignment.recordings", "alignment.task", "alignment.regions", "alignment.rdm"),
+    ),
     "align": Stage("decoders.alignment.stage", ("alignment", "seed")),
-    "verdict": Stage("decoders.stats.stage_verdict", ("decoding", "alignment")),
+    "verdict": Stage("decoders.stats.stage_verdict", ("alignment.alpha",)),
     "report": Stage(
         "decoders.report.stage",
         ("study", "report", "data", "preprocess", "decoding", "learning", "alignment", "seed", "threads"),
     ),
 }
+
+
+def stage_digest(stage: str, member: str = "") -> str:
+    """Return the digest of the code that a job of a stage runs.
+
+    Parameters
+    ----------
+    stage : str
+        Key of `STAGES`.
+    member : str
+        For a stage with a family: its member, e.g. the learning rule. Editing one rule must not
+        train the networks of the others anew.
+    """
+    entry = STAGES[stage]
+    if not entry.family:
+        return source_digest(entry.module)
+    members = {name for name in import_closure(entry.module) if name.startswith(entry.family + ".")}
+    wanted = {name for name in members if member in _text_constants(_path_of(name))}
+    shared = import_closure(entry.module, without=frozenset(members))
+    return _digest_of(shared.union(*map(import_closure, wanted)))
 
 
 def source_digest(module: str) -> str:
@@ -70,22 +98,29 @@ def source_digest(module: str) -> str:
     behind. The digest is of the syntax tree without docstrings: comments, docstrings and
     layout do not count.
     """
+    return _digest_of(import_closure(module))
+
+
+def _digest_of(modules: set[str]) -> str:
     digest = hashlib.sha256()
-    for name in sorted(import_closure(module)):
+    for name in sorted(modules):
         digest.update(name.encode())
         digest.update(_tree_digest(_path_of(name)).encode())
-    for path in _data_files(import_closure(module)):
+    for path in _data_files(modules):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def import_closure(module: str) -> set[str]:
-    """Return the modules of this package that `module` imports, directly or not, itself included."""
+def import_closure(module: str, without: frozenset[str] = frozenset()) -> set[str]:
+    """Return the modules of this package that `module` imports, directly or not, itself included.
+
+    The modules `without` are neither entered nor returned.
+    """
     seen: set[str] = set()
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in seen or name in _NOT_DIGESTED:
+        if name in seen or name in _NOT_DIGESTED or name in without:
             continue
         seen.add(name)
         waiting.extend(_imports(_path_of(name)))

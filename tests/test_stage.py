@@ -24,7 +24,7 @@ def stage(monkeypatch):
         module.run = function
         monkeypatch.setitem(sys.modules, module.__name__, module)
         monkeypatch.setitem(stages.STAGES, "test", stages.Stage(module.__name__, ("data", "seed")))
-        monkeypatch.setattr("decoders.stage.source_digest", lambda name: "0")
+        monkeypatch.setattr("decoders.stage.stage_digest", lambda name, member: "0")
         return SettingsSlice.of("test", STUDY)
 
     return register
@@ -49,6 +49,16 @@ def test_a_stage_reads_only_what_it_declared(stage):
     assert settings.data.root == "bids"
     with pytest.raises(AttributeError, match="did not declare the setting 'alignment'"):
         _ = settings.alignment
+
+
+def test_a_stage_gets_a_part_of_a_block_by_its_dotted_name():
+    study = parse_settings({"study": "x", "data": {"source": "bids", "root": "bids"}, "learning": {"sizes": [64]}})
+    settings = SettingsSlice.of("train", study)
+    assert settings.learning.sizes == (64,)
+    assert settings.learning.training.epochs == 2
+    with pytest.raises(AttributeError, match="did not declare the setting 'rules'"):
+        _ = settings.learning.rules
+    assert SettingsSlice.of("train", STUDY).learning.sizes is None
 
 
 def test_an_output_that_was_not_written_is_a_defect(tmp_path, stage):

@@ -74,6 +74,18 @@ def test_the_table_of_stages_imports_nothing_heavy():
     )
 
 
+def test_a_rules_digest_holds_no_other_rule(monkeypatch):
+    from decoders.learning.registry import MODULES, rule_infos
+
+    seen = {}
+    monkeypatch.setattr(stages, "_digest_of", lambda modules: seen.setdefault(frozenset(modules), str(len(seen))))
+    for info in rule_infos():
+        stages.stage_digest("train", info.name)
+        closure = list(seen)[-1]
+        assert closure & set(MODULES), info.name
+    assert len(seen) == len({frozenset(closure) for closure in seen}) == len(MODULES)
+
+
 @pytest.fixture
 def library(tmp_path, monkeypatch):
     """A small package in place of ours, to be edited."""

@@ -5,8 +5,11 @@ from __future__ import annotations
 import difflib
 from importlib import import_module
 
-from decoders.errors import SettingsError
+import pandas as pd
+
+from decoders.errors import SettingsError, Unsupported
 from decoders.learning.rule import LearningRule, RuleInfo, registered
+from decoders.models.networks import ARCHITECTURES, Network, build_network
 
 # Full names: the source digest of the stage follows them.
 MODULES = (
@@ -42,6 +45,26 @@ def rule_names() -> list[str]:
 def rule_infos() -> list[RuleInfo]:
     """Return the cards of all rules."""
     return [rule.info for rule in _load().values()]
+
+
+def rule_table() -> pd.DataFrame:
+    """Return the matrix rule x architecture: a row per rule, and per architecture 'yes' or why not."""
+    networks = {name: build_network(name, n_classes=2, seed=0) for name in ARCHITECTURES}
+    rows = []
+    for name in rule_names():
+        rule = create(name)
+        info = rule.info
+        row = {"rule": name, "family": info.family, "needs": ", ".join(info.needs), "trains": ", ".join(info.trains)}
+        rows.append({**row, **{key: _support(rule, net) for key, net in networks.items()}, "source": info.source})
+    return pd.DataFrame(rows)
+
+
+def _support(rule: LearningRule, net: Network) -> str:
+    try:
+        rule.check_support(net)
+    except Unsupported as refusal:
+        return f"no: {refusal.why}"
+    return "yes"
 
 
 def _load() -> dict[str, type[LearningRule]]:

@@ -61,8 +61,7 @@ def run(job: Job) -> None:
 
 
 def _controls(job: Job, pictures: Pictures) -> list[ControlRDM]:
-    alignment = job.settings.alignment
-    controls = control_rdms(pictures, alignment.controls) if alignment else []
+    controls = control_rdms(pictures, job.settings.alignment.controls or ())
     for control in controls:
         if control.refused:
             job.log.warning("The control '%s' is left out: %s.", control.name, control.refused)

@@ -50,3 +50,11 @@ def test_every_rule_module_is_in_the_registry():
 
     files = {path.stem for path in Path(package.__path__[0]).glob("*.py")} - {"__init__"}
     assert files == {module.rsplit(".", 1)[1] for module in registry.MODULES}
+
+
+def test_the_matrix_says_yes_or_why_not():
+    table = registry.rule_table().set_index("rule")
+    assert set(table.index) == set(registry.rule_names())
+    assert table.loc["backprop", ["cnn3", "mlp"]].tolist() == ["yes", "yes"]
+    assert table.loc["random_features", "cnn3"] == "yes"
+    assert table.loc["random_features", "mlp"].startswith("no: it has no convolutional block")

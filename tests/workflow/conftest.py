@@ -22,7 +22,7 @@ TINY = {
         },
     },
     "preprocess": {"estimates": "lsa"},
-    "decoding": {"voxels": {"task": "story", "test_runs": 1, "epochs": 3}},
+    "decoding": {"voxels": {"task": "story", "test_runs": 1, "epochs": 3, "folds": 3}},
     "learning": {
         "rules": ["untrained", "backprop"], "seeds": [0], "sizes": [32],
         "training": {"dataset": "phantom", "n_train": 128, "n_test": 64, "epochs": 1},

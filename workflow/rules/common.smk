@@ -20,13 +20,15 @@ shell.prefix(
 
 from decoders.config import parse_settings
 from decoders.errors import CorticodeError
-from decoders.stages import STAGES, source_digest
+from decoders.stage import SettingsSlice
+from decoders.stages import stage_digest
 
 try:
     STUDY = parse_settings(dict(config), workflow.configfiles[-1] if workflow.configfiles else "--config")
 except CorticodeError as error:
     raise WorkflowError(str(error)) from None
 
+cached_digest = lru_cache(stage_digest)
 RESULTS = f"results/{STUDY.study}"
 NETWORKS = (
     [
@@ -70,16 +72,14 @@ def S(path):
 
 def settings(stage):
     """Exactly the settings that a stage declares, so that a change of others does not rerun it."""
-    values = {}
-    for key in STAGES[stage].keys:
-        value = getattr(STUDY, key)
-        values[key] = value.model_dump(mode="json") if hasattr(value, "model_dump") else value
-    return json.dumps(values, sort_keys=True)
+    values = json.dumps(SettingsSlice.of(stage, STUDY).dump(), sort_keys=True)
+    # A function, because Snakemake would take '{subject}' in a setting for a wildcard.
+    return lambda wildcards: values
 
 
 def source(stage):
     """The digest of the code that a stage runs: Snakemake does not see imported modules."""
-    return source_digest(STAGES[stage].module)
+    return lambda wildcards: cached_digest(stage, wildcards.get("rule", ""))
 
 
 def io(wildcards, input, output):

@@ -13,7 +13,7 @@ rule train:
     log:
         S("logs/train_{rule}_{architecture}_seed-{seed}.log"),
     params:
-        settings=settings("train") if STUDY.learning else "",
+        settings=settings("train"),
         source=source("train"),
         io=io,
     resources:

@@ -1,0 +1,162 @@
+"""Stage `rdms`: one RDM per subject and region, shipped by the data set or computed from trial estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decoders.alignment.models import Stimuli, reorder
+from decoders.alignment.rdm import recorded_rdm
+from decoders.alignment.regions import Trials, subject_trials
+from decoders.config import AlignmentSettings
+from decoders.data.manifest import Run, read_manifest
+from decoders.errors import InputError
+from decoders.stage import Job
+from decoders.store.arrays import Array, write_arrays
+from decoders.store.recording import Recording, read_recording
+
+METHODS = {
+    "correlation": "1 - Pearson correlation of mean patterns",
+    "euclidean": "squared Euclidean distance of mean patterns, per feature",
+    "crossnobis": "crossnobis across runs, noise from repeats within a run (none: features as they are)",
+}
+
+
+@dataclass
+class Collected:
+    """RDMs of all subjects and regions, and who was left out.
+
+    Attributes
+    ----------
+    stimuli : list of str
+    rdms : dict of region to dict of subject to array of shape (n_pairs,)
+    excluded : dict of str to str
+        Reason per ``subject`` or ``subject, region``.
+    """
+
+    stimuli: list[str]
+    rdms: dict[str, dict[str, NDArray[np.float64]]] = field(default_factory=dict)
+    excluded: dict[str, str] = field(default_factory=dict)
+
+    def add(self, subject: str, region: str, rdm: NDArray[np.float64]) -> None:
+        """Keep an RDM, unless no score can follow from it."""
+        if not np.isfinite(rdm).all():
+            self.excluded[f"{subject}, {region}"] = "dissimilarities that are not finite"
+        elif np.ptp(rdm) == 0:
+            self.excluded[f"{subject}, {region}"] = "one dissimilarity throughout"
+        else:
+            self.rdms.setdefault(region, {})[subject] = rdm
+
+
+def shipped_rdms(runs: Sequence[Run]) -> Collected:
+    """Collect the RDMs that a data set ships, one manifest row (modality "rdm") per subject and region."""
+    from decoders.data.adapters.cichy92 import load_rdms
+
+    rows = [run for run in runs if run.modality == "rdm"]
+    if not rows:
+        remedy = "Set alignment.recordings to 'estimates', or use a data set that ships RDMs."
+        raise InputError("RDMs in the manifest", "none", "the manifest", remedy)
+    collected = Collected([])
+    for run in rows:
+        if run.status != "ok":
+            collected.excluded[f"{run.subject}, {run.region}"] = run.reason
+            continue
+        rdm, names = load_rdms(run)
+        collected.stimuli = collected.stimuli or [str(name) for name in names]
+        positions = Stimuli(collected.stimuli).positions([str(name) for name in names], run.path("image") or run.run_id)
+        collected.add(run.subject, run.region or "all", reorder(rdm, positions))
+    return collected
+
+
+def estimated_rdms(recordings: Sequence[Recording], settings: AlignmentSettings, roots: dict[str, Path]) -> Collected:
+    """Compute RDMs from trial estimates.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        Of all subjects and runs, with axis "trial".
+    settings : AlignmentSettings
+    roots : dict of str to Path
+        Folder per subject that region masks are relative to.
+
+    Returns
+    -------
+    Collected
+        The stimuli are all conditions of all subjects, sorted; a subject that lacks one, or has a constant pattern, is
+        left out by name. So are excluded runs.
+    """
+    by_subject: dict[str, list[Recording]] = {}
+    collected = Collected([])
+    for recording in recordings:
+        if recording.excluded:
+            label = ", ".join(filter(None, (recording.subject, recording.session, recording.task, recording.run)))
+            collected.excluded[label] = recording.excluded
+        elif settings.task in (None, recording.task):
+            by_subject.setdefault(recording.subject, []).append(recording)
+    conditions = {str(name) for items in by_subject.values() for item in items for name in item.conditions}
+    collected.stimuli = sorted(conditions - {"", "n/a", "rest"})
+    for subject, items in by_subject.items():
+        masks = {
+            region: roots.get(subject, Path()) / mask.replace("{subject}", subject)
+            for region, mask in settings.regions.items()
+        }
+        for region, trials in subject_trials(items, masks).items():
+            _add_estimated(collected, subject, region, trials, settings.rdm)
+    return collected
+
+
+def _add_estimated(collected: Collected, subject: str, region: str, trials: Trials, method: str) -> None:
+    whose = f"subject {subject}, region {region}"
+    try:
+        rdm = recorded_rdm(trials.patterns, trials.conditions, trials.runs, method, whose, collected.stimuli)
+    except InputError as error:
+        # A whole subject or region that cannot be used is left out by name; the study goes on.
+        collected.excluded[f"{subject}, {region}"] = str(error)
+    else:
+        collected.add(subject, region, rdm)
+
+
+def write_rdms(path: Path, collected: Collected, method: str) -> None:
+    """Write rdms.h5: one array (subject, pair) per region, not a number where a subject is left out.
+
+    Raises
+    ------
+    InputError
+        Nothing is left.
+    """
+    if not collected.rdms or len(collected.stimuli) < 3:
+        reasons = "; ".join(f"{who}: {why}" for who, why in list(collected.excluded.items())[:3])
+        found = f"none ({reasons})" if reasons else f"{len(collected.stimuli)} stimuli"
+        remedy = "Check the events and the preprocessing of the runs."
+        raise InputError("an RDM of three or more stimuli of at least one subject", found, "the recordings", remedy)
+    subjects = sorted({subject for found in collected.rdms.values() for subject in found})
+    n_pairs = len(collected.stimuli) * (len(collected.stimuli) - 1) // 2
+    missing = np.full(n_pairs, np.nan)
+    arrays = {
+        region: Array(np.array([found.get(subject, missing) for subject in subjects]), ("subject", "pair"))
+        for region, found in collected.rdms.items()
+    }
+    arrays["subjects"] = Array(np.array(subjects, dtype=object), ("subject",))
+    arrays["stimuli"] = Array(np.array(collected.stimuli, dtype=object), ("stimulus",))
+    write_arrays(path, arrays, {"method": method, "excluded": collected.excluded})
+
+
+def run(job: Job) -> None:
+    """Write rdms.h5."""
+    settings = job.settings.alignment
+    runs = read_manifest(job.input("manifest"))
+    if settings.recordings == "rdms":
+        collected = shipped_rdms(runs)
+        method = "as the data set ships them"
+    else:
+        recordings = [read_recording(path) for path in job.inputs.get("estimates", [])]
+        roots = {run.subject: Path(run.root) for run in runs}
+        collected = estimated_rdms(recordings, settings, roots)
+        method = METHODS[settings.rdm]
+    for who, why in collected.excluded.items():
+        job.log.warning("%s is left out: %s", who, why)
+    write_rdms(job.outputs["rdms"], collected, method)

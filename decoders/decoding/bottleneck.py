@@ -1,0 +1,289 @@
+"""The voxel information bottleneck, cross-fitted over runs: which voxels respond to the text.
+
+Loss = InfoNCE of windows + beta * mean KL per voxel (decoding.md, section 2). The gate takes its gradient
+only from runs that the read-out of that fold has not seen: on seen runs the read-out fits the noise of any
+voxel, and a jointly trained gate opens where overfitting is easiest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, normalize
+
+from decoders.config import VoxelMapSettings
+from decoders.decoding.frontend import FrontEnd
+from decoders.decoding.gate import GatedReadout, VoxelGate, capacity_nats
+from decoders.errors import InputError
+
+TEMPERATURE = 0.1
+BATCH_RUNS = 2  # runs per fold and step
+LAG_SECONDS = (2.0, 4.0, 6.0, 8.0)
+
+
+@dataclass(frozen=True)
+class GateFit:
+    """A trained gate.
+
+    Attributes
+    ----------
+    logits : array of shape (n_voxels,)
+        Smoothed logits: the gate map.
+    m : array of shape (n_voxels,)
+        Openness in 0..1; it has no absolute meaning, only beside null gates.
+    kl : array of shape (n_voxels,)
+        Upper bound of the information passed, nats per voxel and volume.
+    capacity : array of shape (n_voxels,)
+        Exact Gaussian capacity, nats per voxel and volume.
+    curve : array of shape (n_epochs, 3)
+        Held-out loss, training loss (nats, InfoNCE), mean KL.
+    """
+
+    logits: NDArray[np.float32]
+    m: NDArray[np.float32]
+    kl: NDArray[np.float32]
+    capacity: NDArray[np.float32]
+    curve: NDArray[np.float64]
+
+
+class TextPredictor(nn.Module):
+    """Gated volumes to target features: a read-out per volume, then a temporal convolution over the lags.
+
+    Parameters
+    ----------
+    mask : array of shape (x, y, z), bool, or int
+        Voxels on the grid, or the number of features.
+    hidden, n_targets, n_lags : int
+    head : {"linear", "patchify", "k7"}
+        The linear read-out draws its noise by the local reparametrisation, the others per voxel.
+    generator : torch.Generator
+        Draws the initial weights of the linear read-out and of the convolution.
+    """
+
+    def __init__(
+        self,
+        mask: NDArray[np.bool_] | int,
+        hidden: int,
+        n_targets: int,
+        n_lags: int,
+        head: str,
+        generator: torch.Generator,
+    ) -> None:
+        super().__init__()
+        n_voxels = int(mask) if isinstance(mask, int | np.integer) else int(np.sum(mask))
+        self.linear = GatedReadout(n_voxels, hidden, generator) if head == "linear" else None
+        self.front = None if head == "linear" else FrontEnd(mask, hidden, head)  # type: ignore[arg-type]
+        start = torch.randn(n_lags * hidden, n_targets, generator=generator) / (n_lags * hidden) ** 0.5
+        self.convolution = nn.Parameter(start)
+
+    def forward(self, x: Tensor, gate: VoxelGate, rows: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Predict windows of target features.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_volumes, n_voxels)
+        gate : VoxelGate
+        rows : Tensor of shape (n_windows, length, n_lags)
+            Row of x for each moment of each window at each lag.
+        generator : torch.Generator, optional
+            Source of the noise; without it the expectation is returned.
+
+        Returns
+        -------
+        Tensor of shape (n_windows, length, n_targets)
+        """
+        brain = self._read(x, gate, generator)
+        return brain[rows].flatten(2) @ self.convolution
+
+    def _read(self, x: Tensor, gate: VoxelGate, generator: torch.Generator | None) -> Tensor:
+        if self.linear is not None:
+            return self.linear(x, gate, generator)
+        assert self.front is not None
+        return self.front(gate.mean(x) if generator is None else gate.sample(x, generator))
+
+
+def lags_in_volumes(tr: float) -> tuple[int, ...]:
+    """Return the lags at which a volume answers to text: 2 to 8 s, rounded up to volumes.
+
+    TR 2 gives 1, 2, 3, 4; 1.5 gives 2, 3, 4, 6; .71 gives 3, 6, 9, 12.
+    """
+    return tuple(int(np.ceil(seconds / tr - 1e-9)) for seconds in LAG_SECONDS)
+
+
+def train_gate(
+    x: Sequence[NDArray[np.float32]],
+    targets: Sequence[NDArray[np.floating]],
+    mask: NDArray[np.bool_] | int,
+    settings: VoxelMapSettings,
+    tr: float,
+    seed: int,
+    cross_fit: bool = True,
+) -> GateFit:
+    """Train the gate by cross-fitting over runs.
+
+    Parameters
+    ----------
+    x : sequence of array of shape (n_volumes, n_voxels)
+        One per run, z-scored per run.
+    targets : sequence of array of shape (n_volumes, n_targets)
+        Features of the text at the volumes' own times, z-scored over runs.
+    mask : array of shape (x, y, z), bool, or int
+        The voxels on the grid; their number where there is no grid (then the gate is not smoothed).
+    settings : VoxelMapSettings
+    tr : float
+        Seconds per volume.
+    seed : int
+        Of weights, noise, order of runs and offsets of windows.
+    cross_fit : bool
+        False trains gate and read-out on the same runs, to show what cross-fitting is for.
+
+    Returns
+    -------
+    GateFit
+
+    Raises
+    ------
+    InputError
+        Fewer runs than folds, or runs too short for two windows.
+    """
+    window = max(1, round(settings.window_s / tr))
+    _check(x, settings.folds, window, max(lags_in_volumes(tr)))
+    trainer = _Trainer(x, targets, mask, settings, lags_in_volumes(tr), window, seed, cross_fit)
+    curve = [trainer.epoch() for _ in range(settings.epochs)]
+    with torch.no_grad():
+        logits = trainer.gate.logits()
+        values = [logits, trainer.gate.m(), trainer.gate.kl(), capacity_nats(logits)]
+    logits_, m, kl, capacity = (value.numpy().astype(np.float32) for value in values)
+    return GateFit(logits_, m, kl, capacity, np.array(curve))
+
+
+def null_pairing(lengths: Sequence[int], rng: np.random.Generator) -> list[tuple[int, int]]:
+    """Draw which run's text, rolled by how much, stands in for the text of each run.
+
+    The text keeps its statistics and its autocorrelation; only the pairing with the brain is lost. Runs are
+    permuted among runs of the same length, and none keeps its place where that can be; the roll is between
+    a quarter and three quarters of the run.
+
+    Returns
+    -------
+    list of (run, shift)
+    """
+    order = np.arange(len(lengths))
+    for length in sorted(set(lengths)):
+        # A random cyclic order is a permutation without fixed points.
+        cycle = rng.permutation(np.flatnonzero(np.asarray(lengths) == length))
+        order[cycle] = np.roll(cycle, 1)
+    return [(int(source), int(rng.integers(n // 4, 3 * n // 4 + 1))) for source, n in zip(order, lengths, strict=True)]
+
+
+def paired(runs: Sequence[NDArray[np.floating]], pairing: Sequence[tuple[int, int]]) -> list[NDArray[np.floating]]:
+    """Return the runs of a null pairing (`null_pairing`)."""
+    return [np.roll(runs[source], shift, axis=0) for source, shift in pairing]
+
+
+def info_nce(predicted: Tensor, target: Tensor, temperature: float = TEMPERATURE) -> Tensor:
+    """Return the symmetric InfoNCE loss of windows in nats (van den Oord et al. 2018, arXiv:1807.03748).
+
+    Parameters
+    ----------
+    predicted, target : Tensor of shape (n_windows, ...)
+        Compared by cosine; the other windows are the negatives. Chance is log(n_windows).
+    """
+    similarity = normalize(predicted.flatten(1), dim=1) @ normalize(target.flatten(1), dim=1).T / temperature
+    truth = torch.arange(len(similarity), device=similarity.device)
+    return (cross_entropy(similarity, truth) + cross_entropy(similarity.T, truth)) / 2
+
+
+class _Trainer:
+    """The state of one training: gate, one predictor per fold, optimisers, random generators."""
+
+    def __init__(
+        self, x: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[np.floating]], mask: NDArray[np.bool_] | int,
+        settings: VoxelMapSettings, lags: tuple[int, ...], window: int, seed: int, cross_fit: bool,
+    ) -> None:  # fmt: skip
+        self.x = [torch.from_numpy(np.ascontiguousarray(run, dtype=np.float32)) for run in x]
+        self.y = [torch.from_numpy(np.ascontiguousarray(run, dtype=np.float32)) for run in targets]
+        self.beta, self.lags, self.window, self.cross_fit = settings.beta, lags, window, cross_fit
+        self.generator = torch.Generator().manual_seed(seed)
+        grid = not isinstance(mask, int | np.integer)
+        self.gate = VoxelGate(mask, settings.sigma_voxels if grid else 0.0)
+        # Interleaved folds: slow changes over the session fall on both sides.
+        self.fold = np.arange(len(x)) % settings.folds
+        n_targets = self.y[0].shape[1]
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)  # layers of the convolutional heads draw from the global generator
+            self.predictors = nn.ModuleList(
+                TextPredictor(mask, settings.hidden, n_targets, len(lags), settings.head, self.generator)
+                for _ in range(settings.folds)
+            )
+        self.weights = list(self.predictors.parameters())
+        self.gate_optimizer = torch.optim.Adam([self.gate.theta], lr=settings.gate_lr)
+        self.optimizer = torch.optim.Adam(self.weights, lr=settings.readout_lr)
+
+    def epoch(self) -> tuple[float, float, float]:
+        """Pass over all runs once; return mean held-out loss, training loss and KL."""
+        steps = [self._step(batch) for batch in self._batches()]
+        held, seen, kl = np.mean(steps, axis=0)
+        return float(held), float(seen), float(kl)
+
+    def _batches(self) -> list[list[list[int]]]:
+        """Return steps; each holds the runs of every fold."""
+        folds = [np.flatnonzero(self.fold == k) for k in range(len(self.predictors))]
+        orders = [runs[torch.randperm(len(runs), generator=self.generator).numpy()] for runs in folds]
+        n_steps = max(1, min(len(runs) for runs in folds) // BATCH_RUNS)
+        return [[order[step::n_steps].tolist() for order in orders] for step in range(n_steps)]
+
+    def _step(self, batch: list[list[int]]) -> tuple[float, float, float]:
+        offset = int(torch.randint(self.window, (1,), generator=self.generator))
+        held, seen = torch.zeros(()), torch.zeros(())
+        for k, predictor in enumerate(self.predictors):
+            others = [run for j, runs in enumerate(batch) if j != k for run in runs]
+            held = held + self._loss(predictor, batch[k] if self.cross_fit else others, offset)
+            seen = seen + self._loss(predictor, others, offset)
+        kl = self.gate.kl().mean()
+        # Two gradients of two losses: the gate from held-out runs, the read-outs from their training runs.
+        (self.gate.theta.grad,) = torch.autograd.grad(held + self.beta * kl, [self.gate.theta])
+        gradients = torch.autograd.grad(seen, self.weights)
+        for weight, gradient in zip(self.weights, gradients, strict=True):
+            weight.grad = gradient
+        self.gate_optimizer.step()
+        self.optimizer.step()
+        n = len(self.predictors)
+        return held.item() / n, seen.item() / n, kl.item()
+
+    def _loss(self, predictor: nn.Module, runs: Sequence[int], offset: int) -> Tensor:
+        lengths = [len(self.x[run]) for run in runs]
+        starts = _window_starts(lengths, self.window, offset, max(self.lags))
+        moments = starts[:, None] + torch.arange(self.window)
+        rows = moments[:, :, None] + torch.tensor(self.lags)
+        predicted = predictor(torch.cat([self.x[run] for run in runs]), self.gate, rows, self.generator)
+        return info_nce(predicted, torch.cat([self.y[run] for run in runs])[moments])
+
+
+def _window_starts(lengths: Sequence[int], window: int, offset: int, longest_lag: int) -> Tensor:
+    """Return the first rows of windows without overlap in joined runs; windows and their lags stay in a run."""
+    first = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    starts = [
+        start + np.arange(offset, length - longest_lag - window + 1, window)
+        for start, length in zip(first, lengths, strict=True)
+    ]
+    return torch.from_numpy(np.concatenate(starts))
+
+
+def _check(x: Sequence[NDArray[np.float32]], folds: int, window: int, longest_lag: int) -> None:
+    if len(x) < folds:
+        raise InputError(
+            f"at least {folds} training runs, one per fold", f"{len(x)}", "decoding.voxels.folds",
+            "The gate is cross-fitted over runs: add runs, or lower 'folds' or 'test_runs'.",
+        )  # fmt: skip
+    shortest = min(len(run) for run in x)
+    if shortest < 3 * window + longest_lag:
+        raise InputError(
+            f"runs of at least {3 * window + longest_lag} volumes", f"{shortest}", "decoding.voxels.window_s",
+            "Shorten the window, or leave that run out.",
+        )  # fmt: skip

@@ -1,0 +1,279 @@
+"""Scores of encoding models beside their nulls and controls, as rows of the decoding table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from decoders.config import EncodingSettings
+from decoders.decoding.encoding import (
+    Design,
+    Sets,
+    averaged_unseen,
+    group_set,
+    held_out_r,
+    jackknife_groups,
+    own_sets,
+    predict_held_out,
+    rolled,
+    stack,
+    unseen_subjects,
+)
+from decoders.decoding.identification import held_out_percentiles
+from decoders.stats.permutation import circular_shifts, permutation_p
+from decoders.stats.resampling import bootstrap_interval, t_interval
+
+N_DRAWS = 20
+MIN_SHIFT_S = 40.0  # beyond the haemodynamic response and the memory of speech rate
+Floats = NDArray[np.floating]
+Scores = dict[str, NDArray[np.float64]]
+_METRIC = {"encoding": "r"}
+
+
+@dataclass
+class Result:
+    """Rows for ``decoding/scores.tsv`` and the arrays behind them.
+
+    Attributes
+    ----------
+    table : DataFrame
+    predicted, measured : dict of str to array of shape (n_samples, n_regions)
+        Of ``group``, the mean where all heard the same, else of each subject.
+    nulls : dict of str to array of shape (n_nulls,)
+        Null of the scores of the same names, by ``name/split/task``.
+    region_r : array of shape (n_subjects, n_regions)
+        Of the first rows of `table` at the level of subjects.
+    """
+
+    table: pd.DataFrame
+    predicted: dict[str, Floats]
+    measured: dict[str, Floats]
+    region_r: NDArray[np.float64]
+    nulls: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+def windows_of(settings: EncodingSettings, tr: float) -> dict[str, int]:
+    """Return the window lengths in samples by task, e.g. ``{"window_10s": 5}``."""
+    return {f"window_{seconds:g}s": max(2, round(seconds / tr)) for seconds in settings.windows_s}
+
+
+def evaluate(features: Floats, sets: Sets, design: Design, windows: Mapping[str, int]) -> Scores:
+    """Score every set: encoding r (mean over regions) and the percentile of each window length.
+
+    Returns
+    -------
+    dict of str to array of shape (n_sets,)
+    """
+    predicted = predict_held_out(features, sets.train, design)
+    return score_predictions(sets.test, predicted, design, windows)
+
+
+def score_predictions(measured: Floats, predicted: Floats, design: Design, windows: Mapping[str, int]) -> Scores:
+    """Score held-out predictions of shape (n_sets, n_samples, n_regions)."""
+    scores = {"encoding": held_out_r(measured, predicted, design.splits).mean(-1)}
+    for task, length in windows.items():
+        scores[task] = held_out_percentiles(measured, predicted, design.splits, length)
+    return scores
+
+
+def shared_scores(
+    data: Floats,
+    subjects: Sequence[str],
+    features: Floats,
+    controls: Mapping[str, Floats],
+    design: Design,
+    settings: EncodingSettings,
+    tr: float,
+    rng: np.random.Generator,
+) -> Result:
+    """Score subjects who heard the same: the group's mean, one unseen subject, several unseen ones averaged.
+
+    Parameters
+    ----------
+    data : array of shape (n_subjects, n_samples, n_regions)
+    subjects : sequence of str
+    features : array of shape (n_samples, n_features)
+    controls : mapping of str to array of shape (n_samples, n_control_features)
+        Alternative features, by the name of the control.
+    design, settings, tr
+        The split, the settings, seconds per sample.
+    rng : Generator
+        Draws the averaged subjects and the shifts of the null.
+
+    Returns
+    -------
+    Result
+    """
+    windows = windows_of(settings, tr)
+    sets, where = _shared_sets(data, settings.average_subjects, rng)
+    predicted = predict_held_out(features, sets.train, design)
+    observed = score_predictions(sets.test, predicted, design, windows)
+    nulls = null_scores(
+        features, _without_jackknife(sets, where), design, windows, settings.n_nulls, _shift_range(tr), rng
+    )
+    rows = [*_shared_rows("ridge", observed, nulls, where, subjects, rng), *_shifted_rows(nulls, where)]
+    for name, alternative in controls.items():
+        scores = evaluate(alternative, sets, design, windows)
+        rows += _shared_rows(f"control:{name}", scores, None, where, subjects, rng)
+    unseen = where["unseen_subject"]
+    region_r = held_out_r(sets.test[unseen], predicted[unseen], design.splits)
+    kept = {
+        f"group/{split}/{task}": null[:, where[split]].mean(1)
+        for split in _GROUP
+        if split in where
+        for task, null in nulls.items()
+    }
+    return Result(pd.DataFrame(rows), {"group": predicted[0]}, {"group": sets.test[0]}, region_r, kept)
+
+
+def own_scores(
+    data: Floats,
+    subject: str,
+    features: Floats,
+    controls: Mapping[str, Floats],
+    design: Design,
+    settings: EncodingSettings,
+    tr: float,
+    rng: np.random.Generator,
+) -> Result:
+    """Score one subject by its own other blocks or runs.
+
+    Arguments as in `shared_scores`, with data of shape (n_samples, n_regions).
+    """
+    windows, sets = windows_of(settings, tr), own_sets(data[None])
+    predicted = predict_held_out(features, sets.train, design)
+    observed = score_predictions(sets.test, predicted, design, windows)
+    nulls = null_scores(features, sets, design, windows, settings.n_nulls, _shift_range(tr), rng)
+    rows = [
+        _row("subject", subject, "unseen_time", task, "ridge", score[0], nulls[task][:, 0])
+        for task, score in observed.items()
+    ]
+    for name, alternative in controls.items():
+        scores = evaluate(alternative, sets, design, windows)
+        rows += [
+            _row("subject", subject, "unseen_time", task, f"control:{name}", score[0]) for task, score in scores.items()
+        ]
+    rows += [_shifted("subject", subject, "unseen_time", task, null[:, 0]) for task, null in nulls.items()]
+    region_r = held_out_r(sets.test, predicted, design.splits)
+    kept = {f"{subject}/unseen_time/{task}": null[:, 0] for task, null in nulls.items()}
+    return Result(pd.DataFrame(rows), {subject: predicted[0]}, {subject: data}, region_r, kept)
+
+
+def null_scores(
+    features: Floats,
+    sets: Sets,
+    design: Design,
+    windows: Mapping[str, int],
+    n_nulls: int,
+    shift_s: tuple[float, float],
+    rng: np.random.Generator,
+) -> Scores:
+    """Score models that are fitted to features rolled in time: the same autocorrelation, the wrong moments.
+
+    Parameters
+    ----------
+    shift_s : (float, float)
+        Least shift and sampling interval in seconds.
+
+    Returns
+    -------
+    dict of str to array of shape (n_nulls, n_sets)
+    """
+    shortest = int(np.bincount(design.segment).min())
+    minimum = min(round(shift_s[0] / shift_s[1]), shortest // 4)
+    shifts = circular_shifts(shortest, n_nulls, rng, minimum)
+    draws = [evaluate(rolled(features, design, int(shift)), sets, design, windows) for shift in shifts]
+    return {task: np.stack([draw[task] for draw in draws]) for task in draws[0]}
+
+
+_GROUP = ("unseen_time", "unseen_subject", "unseen_subjects_averaged")
+
+
+def _shift_range(tr: float) -> tuple[float, float]:
+    return MIN_SHIFT_S, tr
+
+
+def _shared_sets(data: Floats, n_average: int, rng: np.random.Generator) -> tuple[Sets, dict[str, slice]]:
+    parts = {"unseen_time": group_set(data), "unseen_subject": unseen_subjects(data)}
+    if len(data) > n_average:
+        parts["unseen_subjects_averaged"] = averaged_unseen(data, n_average, N_DRAWS, rng)
+    # The jackknife stands last, so that the nulls can leave it out.
+    parts["jackknife"] = jackknife_groups(data)
+    sets, where = stack(list(parts.values()))
+    return sets, dict(zip(parts, where, strict=True))
+
+
+def _without_jackknife(sets: Sets, where: Mapping[str, slice]) -> Sets:
+    end = where["jackknife"].start
+    return Sets(sets.train[:end], sets.test[:end])
+
+
+def _shared_rows(
+    model: str,
+    observed: Scores,
+    nulls: Scores | None,
+    where: Mapping[str, slice],
+    subjects: Sequence[str],
+    rng: np.random.Generator,
+) -> Iterator[dict[str, Any]]:
+    for task, scores in observed.items():
+        null = None if nulls is None else nulls[task]
+        for split in _GROUP:
+            if split in where:
+                part = scores[where[split]]
+                low, high = _interval(split, part, scores[where["jackknife"]], rng)
+                group_null = None if null is None else null[:, where[split]].mean(1)
+                n = N_DRAWS if split == "unseen_subjects_averaged" else len(subjects)
+                yield _row("group", "group", split, task, model, part.mean(), group_null, low, high, n)
+        for i, subject in enumerate(subjects):
+            at = where["unseen_subject"].start + i
+            yield _row(
+                "subject", subject, "unseen_subject", task, model, scores[at], None if null is None else null[:, at]
+            )
+
+
+def _interval(
+    split: str, scores: NDArray[np.float64], jackknife: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[float, float]:
+    """Return 95 % limits over subjects."""
+    if split == "unseen_subject":
+        return bootstrap_interval(scores, rng)
+    if split == "unseen_time":
+        n = len(jackknife)
+        variance = (n - 1) / n * ((jackknife - jackknife.mean()) ** 2).sum()
+        low, high = t_interval(scores[0], variance, n - 1)
+        return float(low), float(high)
+    # Draws of half the subjects: their spread is the delete-half jackknife's standard error (Shao & Wu 1989).
+    low, high = t_interval(scores.mean(), scores.var(ddof=1), len(scores) - 1)
+    return float(low), float(high)
+
+
+def _shifted_rows(nulls: Scores, where: Mapping[str, slice]) -> Iterator[dict[str, Any]]:
+    for task, null in nulls.items():
+        for split in _GROUP:
+            if split in where:
+                yield _shifted("group", "group", split, task, null[:, where[split]].mean(1))
+
+
+def _shifted(level: str, subject: str, split: str, task: str, null: NDArray[np.float64]) -> dict[str, Any]:
+    low, high = np.quantile(null, [0.025, 0.975])
+    return _row(
+        level, subject, split, task, "control:shifted", float(null.mean()), None, float(low), float(high), len(null)
+    )
+
+
+def _row(
+    level: str, subject: str, split: str, task: str, model: str, score: float,
+    null: NDArray[np.float64] | None = None, low: float = np.nan, high: float = np.nan, n: int = 1,
+) -> dict[str, Any]:  # fmt: skip
+    return {
+        "level": level, "subject": subject, "split": split, "seed": np.nan, "task": task, "model": model,
+        "metric": _METRIC.get(task, "percentile"), "score": float(score), "ci_low": low, "ci_high": high, "n": n,
+        "null_mean": np.nan if null is None else float(null.mean()),
+        "p": np.nan if null is None else float(permutation_p(float(score), null)), "p_corrected": np.nan,
+    }  # fmt: skip

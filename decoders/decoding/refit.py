@@ -1,0 +1,111 @@
+"""Localise, then refit: ridge decoders on chosen voxels, and identification on runs that nothing has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decoders.decoding.identification import Identified, identify_runs
+from decoders.decoding.maps import run_folds
+from decoders.models.ridge import delayed, fit_ridge
+from decoders.stats.permutation import permutation_p
+from decoders.stats.resampling import bootstrap_interval
+
+ALPHAS = (1e2, 1e3, 1e4, 1e5, 1e6, 1e7)
+N_NULLS = 200
+Runs = Sequence[NDArray[np.floating]]
+
+
+@dataclass(frozen=True)
+class Score:
+    """A score with its interval over windows and its null of circular shifts."""
+
+    score: float
+    low: float
+    high: float
+    n: int
+    null: NDArray[np.float64]
+
+    @property
+    def p(self) -> float:
+        """One-sided p = (1 + k) / (1 + n)."""
+        return float(permutation_p(self.score, self.null))
+
+
+def decode_runs(
+    train_x: Runs, train_y: Runs, test_x: Runs, voxels: NDArray[np.int64], lags: Sequence[int], n_folds: int
+) -> list[NDArray[np.floating]]:
+    """Fit a ridge decoder on the training runs and predict the text features of the test runs.
+
+    Parameters
+    ----------
+    train_x, test_x : sequence of array of shape (n_volumes, n_voxels)
+    train_y : sequence of array of shape (n_volumes, n_targets)
+    voxels : array of int
+        Voxels that are read.
+    lags : sequence of int
+        Volumes after the text that answer to it.
+    n_folds : int
+        Inner folds over training runs for the penalty.
+
+    Returns
+    -------
+    list of array of shape (n_volumes - max(lags), n_targets)
+        Moments whose answer lies beyond the run are left out.
+    """
+    X = np.concatenate([_answers(run[:, voxels], lags) for run in train_x])
+    Y = np.concatenate([run[: len(run) - max(lags)] for run in train_y]).astype(X.dtype)
+    lengths = [len(run) - max(lags) for run in train_x]
+    model = fit_ridge(X, Y, ALPHAS, run_folds(lengths, np.arange(len(train_x)) % n_folds))
+    return [model.predict(_answers(run[:, voxels], lags)) for run in test_x]
+
+
+def identification_scores(
+    predicted: Runs, targets: Runs, length: int, rng: np.random.Generator, n_nulls: int = N_NULLS
+) -> tuple[dict[str, Score], Identified]:
+    """Score the identification of windows without overlap among the windows of their run.
+
+    Parameters
+    ----------
+    predicted : sequence of array of shape (n_moments, n_targets)
+        Decoded features of the test runs.
+    targets : sequence of array of shape (n_volumes, n_targets)
+        True features; moments beyond the decoded ones are left out.
+    length : int
+        Samples per window.
+    rng : Generator
+        Of intervals and shifts.
+    n_nulls : int
+        The text of each run is rolled by a random quarter to three quarters of the run.
+
+    Returns
+    -------
+    scores : dict
+        ``percentile`` (chance .5) and ``top1`` (chance 1 / windows per run).
+    windows : Identified
+    """
+    true = [run[: len(p)] for run, p in zip(targets, predicted, strict=True)]
+    found = identify_runs(true, predicted, length)
+    nulls = [identify_runs(_shifted(true, rng), predicted, length) for _ in range(n_nulls)]
+    scores = {
+        "percentile": _score(found.percentile, np.array([n.percentile.mean() for n in nulls]), rng),
+        "top1": _score(found.correct, np.array([n.correct.mean() for n in nulls]), rng),
+    }
+    return scores, found
+
+
+def _score(windows: NDArray[np.float64], null: NDArray[np.float64], rng: np.random.Generator) -> Score:
+    low, high = bootstrap_interval(windows, rng)
+    return Score(float(windows.mean()), low, high, len(windows), null)
+
+
+def _shifted(runs: Runs, rng: np.random.Generator) -> list[NDArray[np.floating]]:
+    return [np.roll(run, int(rng.integers(len(run) // 4, 3 * len(run) // 4 + 1)), axis=0) for run in runs]
+
+
+def _answers(run: NDArray[np.floating], lags: Sequence[int]) -> NDArray[np.floating]:
+    """Return the volumes that answer to each moment, shape (n_volumes - max(lags), n_voxels * n_lags)."""
+    return delayed(run, [-lag for lag in lags])[: len(run) - max(lags)]

@@ -1,0 +1,226 @@
+"""The stage ``encode``: encoding models of text, and identification of windows by them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from decoders.config import EncodingSettings
+from decoders.data.manifest import Run, read_manifest
+from decoders.decoding.encode_scores import Result, own_scores, shared_scores
+from decoders.decoding.encoding import Design, design_of
+from decoders.errors import InputError
+from decoders.stage import Job
+from decoders.stimuli.embedding import cooccurrence_embedding
+from decoders.stimuli.features import feature_matrix
+from decoders.stimuli.timings import Words, words_from_table
+from decoders.store.arrays import Array, write_arrays
+from decoders.store.recording import Recording, read_recording
+from decoders.store.tables import read_table, write_table
+
+CONTROLS = ("word_rate", "position")
+# Module with `read_sound_power(run)`, by task.
+SOUND_POWER = {"alice": "decoders.data.adapters.alice"}
+_TEXT_COLUMNS = ("stimulus", "word", "text")
+
+
+def run(job: Job) -> None:
+    """Write the scores and the arrays of the encoding models."""
+    settings: EncodingSettings = job.settings.decoding.encoding
+    words = words_by_stimulus(read_table(job.input("words"), text_columns=_TEXT_COLUMNS))
+    read = [read_recording(path) for path in job.inputs["recording"]]
+    recordings = runs_with_words(read, settings.task, words)
+    sound = sound_powers(recordings, read_manifest(job.input("manifest")))
+    result = encode(recordings, words, settings, job.rng("encode"), sound)
+    job.log.info("encoding models of %d recordings (%d left out)", len(recordings), len(read) - len(recordings))
+    for row in result.table[(result.table["level"] == "group") & (result.table["model"] == "ridge")].to_dict("records"):
+        job.log.info("%s, %s: %s %.3f, p %.3f", row["split"], row["task"], row["metric"], row["score"], row["p"])
+    write_table(job.outputs["scores"], result.table, "decoding_scores")
+    about = {"features": list(settings.features), "delays": list(settings.delays)}
+    write_arrays(job.outputs["arrays"], _arrays(result, recordings), about)
+
+
+def encode(
+    recordings: Sequence[Recording],
+    words: Mapping[str, Words],
+    settings: EncodingSettings,
+    rng: np.random.Generator,
+    sound: Mapping[str, NDArray[np.float64]] | None = None,
+) -> Result:
+    """Fit and score encoding models.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        Runs of all subjects (axis "time").
+    words : mapping of str to Words
+        By stimulus.
+    settings : EncodingSettings
+    rng : Generator
+    sound : mapping of str to array of shape (n_samples,), optional
+        Sound power at the samples of each stimulus; then it is a control as well.
+
+    Returns
+    -------
+    Result
+        Of the group where all subjects heard the same in the same regions, else subject by subject.
+
+    Raises
+    ------
+    InputError
+        No recordings, or a stimulus without words.
+    """
+    if not recordings:
+        remedy = "Check 'task' and what preprocessing excluded."
+        raise InputError("at least one usable recording of continuous text", "none", "decoding.encoding", remedy)
+    names = sorted({r.subject for r in recordings})
+    by_subject = {subject: [r for r in recordings if r.subject == subject] for subject in names}
+    texts = Texts(words, sound or {})
+    if len(by_subject) > 1 and _heard_the_same(list(by_subject.values())):
+        return _shared(by_subject, texts, settings, rng)
+    return _joined([_own(subject, runs, texts, settings, rng) for subject, runs in by_subject.items()])
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What was heard: words, and sound power where it is known, by stimulus."""
+
+    words: Mapping[str, Words]
+    sound: Mapping[str, NDArray[np.float64]]
+
+
+def sound_powers(recordings: Sequence[Recording], manifest: Sequence[Run]) -> dict[str, NDArray[np.float64]]:
+    """Return the sound power that a data set ships, at the samples of each stimulus.
+
+    Only a registered set with a reader in `SOUND_POWER` has one.
+    """
+    found: dict[str, NDArray[np.float64]] = {}
+    for recording in recordings:
+        reader = SOUND_POWER.get(recording.task)
+        rows = [r for r in manifest if (r.subject, r.task, r.run) == (recording.subject, recording.task, recording.run)]
+        if reader is None or not rows or recording.stimulus in found:
+            continue
+        series = import_module(reader).read_sound_power(rows[0])
+        first = round((recording.time[0] - rows[0].start_time) / recording.tr)
+        found[recording.stimulus] = series[first : first + len(recording.time)]
+    return found
+
+
+def runs_with_words(recordings: Sequence[Recording], task: str | None, words: Mapping[str, Words]) -> list[Recording]:
+    """Return the usable runs of continuous text, in order of subject, session, run and stimulus.
+
+    Excluded runs are left out; without a task, so are runs whose stimulus has no words (pictures).
+
+    Raises
+    ------
+    InputError
+        A run of the named task has no words.
+    """
+    kept = [r for r in recordings if not r.excluded and r.axis == "time" and (task is None or r.task == task)]
+    if task is None:
+        kept = [r for r in kept if r.stimulus in words]
+    for recording in kept:
+        _words_of(recording, words)
+    return sorted(kept, key=lambda r: (r.subject, r.session, r.run, r.stimulus))
+
+
+def words_by_stimulus(table: pd.DataFrame) -> dict[str, Words]:
+    """Return the words of each stimulus of ``words.tsv``."""
+    return {str(name): words_from_table(part) for name, part in table.groupby("stimulus", sort=True)}
+
+
+def text_features(names: Sequence[str], recordings: Sequence[Recording], texts: Texts) -> NDArray[np.float32]:
+    """Return the features of several runs one after the other, shape (n_samples, n_features)."""
+    words = texts.words
+    # Vectors from co-occurrence in the study's own texts; they are unsupervised and never see a recording.
+    embedding = cooccurrence_embedding([words[name].word for name in sorted(words)]) if "embedding" in names else None
+    blocks = [
+        feature_matrix(
+            names, _words_of(recording, words), recording.time, recording.tr,
+            embedding=embedding, sound_power=texts.sound.get(recording.stimulus),
+        )[0]
+        for recording in recordings
+    ]  # fmt: skip
+    return np.concatenate(blocks).astype(np.float32)
+
+
+def _words_of(recording: Recording, words: Mapping[str, Words]) -> Words:
+    if recording.stimulus not in words:
+        raise InputError(
+            f"the words of the stimulus '{recording.stimulus}'", f"words of {', '.join(sorted(words)) or 'none'}",
+            f"sub-{recording.subject} run {recording.run or '1'}", "Name its timing file in the events.",
+        )  # fmt: skip
+    return words[recording.stimulus]
+
+
+def _heard_the_same(subjects: Sequence[Sequence[Recording]]) -> bool:
+    """Whether all subjects have the same stimuli at the same times, in as many named regions."""
+    first = subjects[0]
+    if any(len(runs) != len(first) or runs[0].kind not in ("region", "surface") for runs in subjects):
+        return False
+    return all(
+        a.stimulus == b.stimulus
+        and a.data.shape == b.data.shape
+        and np.array_equal(a.time, b.time)
+        and list(a.names) == list(b.names)
+        for runs in subjects
+        for a, b in zip(first, runs, strict=True)
+    )
+
+
+def _shared(
+    by_subject: Mapping[str, Sequence[Recording]], texts: Texts, settings: EncodingSettings, rng: np.random.Generator
+) -> Result:
+    runs = next(iter(by_subject.values()))
+    data = np.stack([np.concatenate([r.data for r in own]) for own in by_subject.values()])
+    features, controls, design = _material(runs, texts, settings)
+    return shared_scores(data, list(by_subject), features, controls, design, settings, runs[0].tr, rng)
+
+
+def _own(
+    subject: str, runs: Sequence[Recording], texts: Texts, settings: EncodingSettings, rng: np.random.Generator
+) -> Result:
+    features, controls, design = _material(runs, texts, settings)
+    data = np.concatenate([r.data for r in runs])
+    return own_scores(data, subject, features, controls, design, settings, runs[0].tr, rng)
+
+
+def _material(
+    runs: Sequence[Recording], texts: Texts, settings: EncodingSettings
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]], Design]:
+    lengths = [len(r.data) for r in runs]
+    design = design_of(lengths, settings.n_blocks, settings.gap_tr, settings.delays, settings.alphas)
+    known = [*CONTROLS, *(["sound_power"] if all(r.stimulus in texts.sound for r in runs) else [])]
+    controls = {name: text_features([name], runs, texts) for name in known if (name,) != settings.features}
+    return text_features(settings.features, runs, texts), controls, design
+
+
+def _joined(results: Sequence[Result]) -> Result:
+    first = results[0]
+    for other in results[1:]:
+        first.predicted.update(other.predicted)
+        first.measured.update(other.measured)
+        first.nulls.update(other.nulls)
+    same = len({result.region_r.shape for result in results}) == 1
+    first.region_r = np.concatenate([r.region_r for r in results]) if same else np.zeros((0, 0))
+    first.table = pd.concat([result.table for result in results], ignore_index=True)
+    return first
+
+
+def _arrays(result: Result, recordings: Sequence[Recording]) -> dict[str, Array]:
+    arrays = {
+        "region_r": Array(result.region_r, ("subject", "region")),
+        "subjects": Array(np.array(sorted({r.subject for r in recordings}), dtype=object), ("subject",)),
+        "regions": Array(recordings[0].names, ("region",)),
+    }
+    for name, predicted in result.predicted.items():
+        arrays[f"predicted/{name}"] = Array(predicted.astype(np.float32), ("time", "region"), "z")
+        arrays[f"measured/{name}"] = Array(result.measured[name].astype(np.float32), ("time", "region"), "z")
+    for name, null in result.nulls.items():
+        arrays[f"null/{name}"] = Array(null, ("shift",))
+    return arrays

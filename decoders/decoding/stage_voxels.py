@@ -1,0 +1,386 @@
+"""The stage ``voxels``: which voxels respond to the text, and what can be decoded from them alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from decoders.config import PhantomSettings, VoxelMapSettings
+from decoders.data.manifest import Run, read_manifest, select_runs
+from decoders.decoding import maps
+from decoders.decoding.bottleneck import GateFit, lags_in_volumes, null_pairing, paired, train_gate
+from decoders.decoding.refit import Score, decode_runs, identification_scores
+from decoders.decoding.stage_encode import runs_with_words, words_by_stimulus
+from decoders.errors import InputError
+from decoders.stage import Job
+from decoders.stimuli.embedding import Embedding, read_embedding, trigram_embedding
+from decoders.stimuli.features import feature_matrix
+from decoders.stimuli.timings import Words
+from decoders.store.arrays import Array, write_arrays
+from decoders.store.recording import Recording, read_recording
+from decoders.store.tables import COLUMNS, read_table, write_table
+
+WINDOW_S = 20.0
+EMBEDDING_FILE = Path("derivatives/truth/embedding.tsv")
+_FEATURES = ("word_rate", "embedding")
+_UNITS = {
+    "gate": "KL, nats per voxel and volume",
+    "encoding": "encoding r, smoothed",
+    "combined": "mean z of gate and encoding",
+}
+
+
+@dataclass(frozen=True)
+class Listening:
+    """The runs of one subject, and what was heard in them.
+
+    Attributes
+    ----------
+    x : list of array of shape (n_volumes, n_voxels)
+        One per run, z-scored per run.
+    targets : list of array of shape (n_volumes, n_targets)
+        Word count and word vectors per volume; z-scored by the training runs.
+    features : list of array of shape (n_volumes, n_targets)
+        The same with the haemodynamic response.
+    mask : array of shape (x, y, z), bool
+    tr : float
+    """
+
+    x: list[NDArray[np.float32]]
+    targets: list[NDArray[np.float32]]
+    features: list[NDArray[np.float32]]
+    mask: NDArray[np.bool_]
+    tr: float
+
+    def part(self, runs: slice) -> Listening:
+        """Return some of the runs."""
+        return replace(self, x=self.x[runs], targets=self.targets[runs], features=self.features[runs])
+
+
+@dataclass
+class VoxelMaps:
+    """Maps of one subject and their nulls.
+
+    Attributes
+    ----------
+    gate : GateFit
+    encoding_r, encoding, combined : array of shape (n_voxels,)
+        Held-out r, the same smoothed within the mask, and the mean z of gate logits and smoothed r.
+    nulls : dict of str to list of array
+        The three maps of each null pairing.
+    """
+
+    gate: GateFit
+    encoding_r: NDArray[np.float32]
+    encoding: NDArray[np.float32]
+    combined: NDArray[np.float32]
+    nulls: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
+
+    @property
+    def shown(self) -> dict[str, NDArray[np.float32]]:
+        """The maps that are written, by name."""
+        return {"gate": self.gate.kl, "encoding": self.encoding, "combined": self.combined}
+
+
+def run(job: Job) -> None:
+    """Write the maps, their recovery of a planted truth, and the scores of the refit, of one subject."""
+    settings: VoxelMapSettings = job.settings.decoding.voxels
+    subject = job.labels["subject"]
+    words = words_by_stimulus(read_table(job.input("words"), text_columns=("stimulus", "word", "text")))
+    recordings = runs_with_words([read_recording(path) for path in job.inputs["recording"]], settings.task, words)
+    rows = select_runs(read_manifest(job.input("manifest")), subject=subject)
+    listening = prepare(recordings, words, _embedding(settings, rows, words, job.input("manifest")), settings.test_runs)
+    found = locate(
+        listening.part(slice(0, -settings.test_runs)),
+        settings,
+        job.torch_seed("gate", subject),
+        job.rng("null gates", subject),
+    )
+    scores, arrays = refit(listening, found, settings, job.rng("refit", subject))
+    planted = _planted(rows, recordings, listening.mask)
+    about: dict[str, Any] = {"subject": subject, "features": settings.features}
+    if planted is not None:
+        best = oracle(listening, planted, settings, job.rng("oracle", subject))
+        about["oracle"] = {metric: score.score for metric, score in best.items()}
+    table = recovery_table(found, planted, job.settings.data.phantom)
+    for row in table.to_dict("records"):
+        job.log.info("sub-%s, map %s: AUC %.3f, AP %.3f", subject, row["map"], row["auc"], row["ap"])
+    write_table(job.outputs["scores"], scores_table(scores, subject, job.seed), "decoding_scores")
+    write_table(job.outputs["recovery"], table.assign(subject=subject, features=settings.features), "recovery")
+    affine = recordings[0].affine
+    assert affine is not None  # a volume has one (`prepare`)
+    for name, values in found.shown.items():
+        maps.write_map(job.outputs[name], values, listening.mask, affine, _UNITS[name])
+    _write(job.outputs["arrays"], listening, found, arrays, planted, affine, about)
+
+
+def prepare(
+    recordings: Sequence[Recording], words: Mapping[str, Words], embedding: Embedding, test_runs: int
+) -> Listening:
+    """Bring the runs of a subject to common voxels, and compute the features of their text.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        Kind "volume", axis "time", in order.
+    words : mapping of str to Words
+        By stimulus.
+    embedding : Embedding
+        Word vectors.
+    test_runs : int
+        Runs at the end that do not take part in the z-scoring of features.
+
+    Raises
+    ------
+    InputError
+        No volumes on one grid, runs of different TR, or no training runs left.
+    """
+    mask = _common_mask(recordings)
+    if len(recordings) <= test_runs:
+        raise InputError(
+            f"more than {test_runs} runs",
+            f"{len(recordings)}",
+            "decoding.voxels.test_runs",
+            "Lower 'test_runs' or add runs.",
+        )
+    x = [np.ascontiguousarray(r.data[:, mask[r.mask]]) for r in recordings]
+    plain, convolved = (
+        [
+            feature_matrix(_FEATURES, words[r.stimulus], r.time, r.tr, hrf=hrf, embedding=embedding)[0]
+            for r in recordings
+        ]
+        for hrf in (False, True)
+    )
+    n_train = len(recordings) - test_runs
+    return Listening(x, _zscored(plain, n_train), _zscored(convolved, n_train), mask, recordings[0].tr)
+
+
+def locate(training: Listening, settings: VoxelMapSettings, seed: int, rng: np.random.Generator) -> VoxelMaps:
+    """Compute the gate map, the encoding map and their combination from training runs, and the same for null pairings.
+
+    Parameters
+    ----------
+    training : Listening
+    settings : VoxelMapSettings
+    seed : int
+        Of the gates and of the search over band penalties.
+    rng : Generator
+        Draws the null pairings.
+
+    Returns
+    -------
+    VoxelMaps
+    """
+    gate, r, smooth = _two_maps(training, settings, seed)
+    found = VoxelMaps(
+        gate, r, smooth, maps.combine([gate.logits, smooth]), {"gate": [], "encoding": [], "combined": []}
+    )
+    for _ in range(settings.n_null_gates):
+        pairing = null_pairing([len(run) for run in training.x], rng)
+        null = replace(training, targets=paired(training.targets, pairing), features=paired(training.features, pairing))
+        null_gate, _, null_smooth = _two_maps(null, settings, seed)
+        found.nulls["gate"].append(null_gate.kl)
+        found.nulls["encoding"].append(null_smooth)
+        # On the scale of the real maps, so that the null's maximum is a cut for the combined map.
+        found.nulls["combined"].append(maps.combine([null_gate.logits, null_smooth], [gate.logits, smooth]))
+    return found
+
+
+def refit(
+    listening: Listening, found: VoxelMaps, settings: VoxelMapSettings, rng: np.random.Generator
+) -> tuple[dict[str, dict[str, Score]], dict[str, Array]]:
+    """Refit ridge decoders and score them on the test runs.
+
+    Returns
+    -------
+    scores : dict of model to dict of metric to Score
+        ``bottleneck_refit`` reads the top share of the gate map, ``ridge_all_voxels`` every voxel;
+        ``control:shuffled`` is trained on a null pairing, ``control:word_rate`` compares the word count alone.
+    arrays : dict of str to Array
+        What the report draws.
+    """
+    train, test = listening.part(slice(0, -settings.test_runs)), listening.part(slice(-settings.test_runs, None))
+    lags, length = lags_in_volumes(listening.tr), round(WINDOW_S / listening.tr)
+    chosen = maps.top_share(found.gate.logits, settings.select_share)
+    shuffled = paired(train.targets, null_pairing([len(run) for run in train.x], rng))
+    every = np.arange(int(listening.mask.sum()))
+    decoded = {
+        name: decode_runs(train.x, targets, test.x, voxels, lags, settings.folds)
+        for name, targets, voxels in (
+            ("bottleneck_refit", train.targets, chosen),
+            ("ridge_all_voxels", train.targets, every),
+            ("control:shuffled", shuffled, chosen),
+        )
+    }
+    identified = {name: identification_scores(runs, test.targets, length, rng) for name, runs in decoded.items()}
+    rate = [run[:, :1] for run in decoded["bottleneck_refit"]]
+    identified["control:word_rate"] = identification_scores(rate, [run[:, :1] for run in test.targets], length, rng)
+    arrays = {"selected": Array(chosen, ("selected",))}
+    for i, run_ in enumerate(decoded["bottleneck_refit"]):
+        arrays[f"decoded/{i + 1:02d}"] = Array(run_, ("time", "feature"), "z")
+        arrays[f"heard/{i + 1:02d}"] = Array(test.targets[i][: len(run_)], ("time", "feature"), "z")
+    arrays["window_percentile"] = Array(identified["bottleneck_refit"][1].percentile, ("window",))
+    return {name: scores for name, (scores, _) in identified.items()}, arrays
+
+
+def oracle(
+    listening: Listening, planted: NDArray[np.bool_], settings: VoxelMapSettings, rng: np.random.Generator
+) -> dict[str, Score]:
+    """Score a decoder that is told the planted voxels: what the refit could reach at best."""
+    train, test = listening.part(slice(0, -settings.test_runs)), listening.part(slice(-settings.test_runs, None))
+    lags = lags_in_volumes(listening.tr)
+    decoded = decode_runs(train.x, train.targets, test.x, np.flatnonzero(planted), lags, settings.folds)
+    return identification_scores(decoded, test.targets, round(WINDOW_S / listening.tr), rng)[0]
+
+
+def recovery_table(
+    found: VoxelMaps, planted: NDArray[np.bool_] | None, phantom: PhantomSettings | None
+) -> pd.DataFrame:
+    """Return how well each map recovers the planted voxels; no rows where nothing is planted.
+
+    Beside AUC and AP: the share of false voxels above the null's maximum (``fdr``), and of planted voxels
+    that are found there (``tpr``). Rows ``null_<map>`` are the maps of the first null pairing.
+    """
+    columns = [*COLUMNS["recovery"], "fdr", "tpr"]
+    if planted is None:
+        return pd.DataFrame(columns=columns)
+    about = {"seed": np.nan, "grid": "x".join(map(str, phantom.grid)) if phantom else "n/a", "r0": np.nan}
+    if phantom is not None:
+        about |= {"seed": phantom.seed, "r0": phantom.r0}
+    cuts = maps.null_maximum(found.nulls)
+    rows: list[dict[str, Any]] = []
+    for name, values in found.shown.items():
+        auc, ap = maps.recovery(values, planted)
+        fdr, tpr = maps.above_cut(values, cuts[name], planted) if name in cuts else (np.nan, np.nan)
+        rows.append({**about, "map": name, "auc": auc, "ap": ap, "fdr": fdr, "tpr": tpr})
+    for name, nulls in found.nulls.items():
+        if nulls:
+            auc, ap = maps.recovery(nulls[0], planted)
+            rows.append({**about, "map": f"null_{name}", "auc": auc, "ap": ap, "fdr": np.nan, "tpr": np.nan})
+    return pd.DataFrame(rows, columns=columns)
+
+
+def scores_table(scores: Mapping[str, Mapping[str, Score]], subject: str, seed: int) -> pd.DataFrame:
+    """Return the scores as rows of the decoding table; the shifted text of the refit is the control ``shifted``."""
+    rows = []
+    for model, metrics in scores.items():
+        for metric, score in metrics.items():
+            p = np.nan if model.startswith("control:") else score.p
+            rows.append(
+                _row(subject, seed, model, metric, score.score, score.low, score.high, score.n, score.null.mean(), p)
+            )
+    for metric, score in scores["bottleneck_refit"].items():
+        low, high = np.quantile(score.null, [0.025, 0.975])
+        rows.append(
+            _row(
+                subject, seed, "control:shifted", metric, score.null.mean(), low, high, len(score.null), np.nan, np.nan
+            )
+        )
+    return pd.DataFrame(rows)
+
+
+def _row(
+    subject: str,
+    seed: int,
+    model: str,
+    metric: str,
+    score: float,
+    low: float,
+    high: float,
+    n: int,
+    null: float,
+    p: float,
+) -> dict[str, Any]:
+    return {
+        "level": "subject", "subject": subject, "split": "test_runs", "seed": seed, "task": f"window_{WINDOW_S:g}s",
+        "model": model, "metric": metric, "score": float(score), "ci_low": float(low), "ci_high": float(high), "n": n,
+        "null_mean": float(null), "p": p, "p_corrected": np.nan,
+    }  # fmt: skip
+
+
+def _two_maps(
+    training: Listening, settings: VoxelMapSettings, seed: int
+) -> tuple[GateFit, NDArray[np.float32], NDArray[np.float32]]:
+    gate = train_gate(training.x, training.targets, training.mask, settings, training.tr, seed)
+    bands = [1, training.features[0].shape[1] - 1]  # word count, word vectors
+    r = maps.encoding_map(training.x, training.features, bands, settings.folds, seed)
+    return gate, r, maps.smooth_in_mask(r, training.mask, settings.sigma_voxels)
+
+
+def _common_mask(recordings: Sequence[Recording]) -> NDArray[np.bool_]:
+    where = "decoding.voxels"
+    if not recordings or any(r.mask is None or r.affine is None for r in recordings):
+        remedy = "Set preprocess.representation to 'volume', and check what preprocessing excluded."
+        raise InputError("runs of volumes on a voxel grid", "regions, a surface or no run at all", where, remedy)
+    masks = [r.mask for r in recordings if r.mask is not None]
+    first = recordings[0]
+    for r in recordings:
+        same = r.mask is not None and r.mask.shape == masks[0].shape and np.allclose(r.affine, first.affine)  # type: ignore[arg-type]
+        if not same or not np.isclose(r.tr, first.tr):
+            raise InputError(
+                "runs of one grid and TR", f"another in run {r.run}", where, "Bring all runs to one space."
+            )
+    return np.logical_and.reduce(masks)
+
+
+def _zscored(runs: Sequence[NDArray[np.float64]], n_train: int) -> list[NDArray[np.float32]]:
+    """z-score columns by the training runs: the test runs stay unseen."""
+    seen = np.concatenate(runs[:n_train])
+    scale = np.where(seen.std(0) > 0, seen.std(0), 1.0)
+    return [((run - seen.mean(0)) / scale).astype(np.float32) for run in runs]
+
+
+def _embedding(settings: VoxelMapSettings, rows: Sequence[Run], words: Mapping[str, Words], where: Path) -> Embedding:
+    if settings.features == "trigram":
+        return trigram_embedding([word for name in sorted(words) for word in words[name].word])
+    paths = {Path(row.root) / EMBEDDING_FILE for row in rows}
+    found = [path for path in sorted(paths) if path.exists()]
+    if len(found) != 1:
+        raise InputError(
+            "the phantom's own word vectors",
+            f"{len(found)} files {EMBEDDING_FILE}",
+            where,
+            "Set decoding.voxels.features to 'trigram'.",
+        )
+    return read_embedding(found[0])
+
+
+def _planted(rows: Sequence[Run], recordings: Sequence[Recording], mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+    tasks = {r.task for r in recordings}
+    paths = sorted({path for row in rows if row.task in tasks and (path := row.path("truth")) is not None})
+    if not paths:
+        return None
+    planted = maps.read_planted(paths[0], mask)
+    return planted if planted.any() and not planted.all() else None
+
+
+def _write(
+    path: Path, listening: Listening, found: VoxelMaps, extra: Mapping[str, Array],
+    planted: NDArray[np.bool_] | None, affine: NDArray[np.float64], about: Mapping[str, Any],
+) -> None:  # fmt: skip
+    gate = found.gate
+    arrays = {
+        "mask": Array(listening.mask.astype(np.uint8), ("x", "y", "z")),
+        "affine": Array(affine, ("row", "column"), "mm"),
+        "gate/logits": Array(gate.logits, ("voxel",)),
+        "gate/m": Array(gate.m, ("voxel",)),
+        "gate/kl": Array(gate.kl, ("voxel",), "nat"),
+        "gate/capacity": Array(gate.capacity, ("voxel",), "nat"),
+        "gate/curve": Array(gate.curve, ("epoch", "held_out_training_kl"), "nat"),
+        "encoding/r": Array(found.encoding_r, ("voxel",)),
+        "encoding/smoothed": Array(found.encoding, ("voxel",)),
+        "combined": Array(found.combined, ("voxel",)),
+        **extra,
+    }
+    for name, nulls in found.nulls.items():
+        if nulls:
+            arrays[f"null/{name}"] = Array(np.stack(nulls), ("null", "voxel"))
+    if planted is not None:
+        arrays["planted"] = Array(planted.astype(np.uint8), ("voxel",))
+    write_arrays(path, arrays, {**about, "null_maximum": maps.null_maximum(found.nulls), "bits_are_bounds": True})

@@ -1,0 +1,119 @@
+"""BibTeX of the tools and methods that a study used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+ENTRIES: dict[str, str] = {
+    "numpy": """@article{harris2020numpy,
+  author = {Harris, Charles R. and Millman, K. Jarrod and van der Walt, St{\\'e}fan J. and others},
+  title = {Array programming with {NumPy}}, journal = {Nature}, year = {2020}, volume = {585}, pages = {357--362},
+  doi = {10.1038/s41586-020-2649-2}
+}""",
+    "scipy": """@article{virtanen2020scipy,
+  author = {Virtanen, Pauli and Gommers, Ralf and Oliphant, Travis E. and others},
+  title = {{SciPy} 1.0: fundamental algorithms for scientific computing in {Python}}, journal = {Nature Methods},
+  year = {2020}, volume = {17}, pages = {261--272}, doi = {10.1038/s41592-019-0686-2}
+}""",
+    "scikit-learn": """@article{pedregosa2011scikit,
+  author = {Pedregosa, Fabian and Varoquaux, Ga{\\"e}l and Gramfort, Alexandre and others},
+  title = {Scikit-learn: Machine Learning in {Python}}, journal = {Journal of Machine Learning Research},
+  year = {2011}, volume = {12}, pages = {2825--2830}
+}""",
+    "torch": """@inproceedings{paszke2019pytorch,
+  author = {Paszke, Adam and Gross, Sam and Massa, Francisco and others},
+  title = {{PyTorch}: An Imperative Style, High-Performance Deep Learning Library},
+  booktitle = {Advances in Neural Information Processing Systems}, year = {2019}, volume = {32}
+}""",
+    "nilearn": """@article{abraham2014nilearn,
+  author = {Abraham, Alexandre and Pedregosa, Fabian and Eickenberg, Michael and others},
+  title = {Machine learning for neuroimaging with scikit-learn}, journal = {Frontiers in Neuroinformatics},
+  year = {2014}, volume = {8}, pages = {14}, doi = {10.3389/fninf.2014.00014}
+}""",
+    "nibabel": """@software{brett_nibabel,
+  author = {Brett, Matthew and Markiewicz, Christopher J. and Hanke, Michael and others},
+  title = {{NiBabel}}, doi = {10.5281/zenodo.591597}
+}""",
+    "snakemake": """@article{molder2021snakemake,
+  author = {M{\\"o}lder, Felix and Jablonski, Kim Philipp and Letcher, Brice and others},
+  title = {Sustainable data analysis with {Snakemake}}, journal = {F1000Research}, year = {2021}, volume = {10},
+  pages = {33},
+  doi = {10.12688/f1000research.29032.2}
+}""",
+    "bids": """@article{gorgolewski2016bids,
+  author = {Gorgolewski, Krzysztof J. and Auer, Tibor and Calhoun, Vince D. and others},
+  title = {The brain imaging data structure, a format for organizing and describing outputs of neuroimaging
+  experiments},
+  journal = {Scientific Data}, year = {2016}, volume = {3}, pages = {160044}, doi = {10.1038/sdata.2016.44}
+}""",
+    "rsa": """@article{kriegeskorte2008rsa,
+  author = {Kriegeskorte, Nikolaus and Mur, Marieke and Bandettini, Peter},
+  title = {Representational similarity analysis -- connecting the branches of systems neuroscience},
+  journal = {Frontiers in Systems Neuroscience}, year = {2008}, volume = {2}, pages = {4}, doi =
+  {10.3389/neuro.06.004.2008}
+}""",
+    "ceiling": """@article{nili2014rsatoolbox,
+  author = {Nili, Hamed and Wingfield, Cai and Walther, Alexander and others},
+  title = {A Toolbox for Representational Similarity Analysis}, journal = {PLoS Computational Biology},
+  year = {2014}, volume = {10}, number = {4}, pages = {e1003553}, doi = {10.1371/journal.pcbi.1003553}
+}""",
+    "inference": """@article{schutt2023inference,
+  author = {Sch{\\"u}tt, Heiko H. and Kipnis, Alexander D. and Diedrichsen, J{\\"o}rn and Kriegeskorte, Nikolaus},
+  title = {Statistical inference on representational geometries}, journal = {eLife}, year = {2023}, volume = {12},
+  pages = {e82566}, doi = {10.7554/eLife.82566}
+}""",
+    "feedback_alignment": """@article{lillicrap2016feedback,
+  author = {Lillicrap, Timothy P. and Cownden, Daniel and Tweed, Douglas B. and Akerman, Colin J.},
+  title = {Random synaptic feedback weights support error backpropagation for deep learning},
+  journal = {Nature Communications}, year = {2016}, volume = {7}, pages = {13276}, doi = {10.1038/ncomms13276}
+}""",
+    "direct_feedback_alignment": """@inproceedings{nokland2016dfa,
+  author = {N{\\o}kland, Arild}, title = {Direct Feedback Alignment Provides Learning in Deep Neural Networks},
+  booktitle = {Advances in Neural Information Processing Systems}, year = {2016}, volume = {29}
+}""",
+    "backprop": """@article{rumelhart1986backprop,
+  author = {Rumelhart, David E. and Hinton, Geoffrey E. and Williams, Ronald J.},
+  title = {Learning representations by back-propagating errors}, journal = {Nature}, year = {1986}, volume = {323},
+  pages = {533--536}, doi = {10.1038/323533a0}
+}""",
+    "lss": """@article{mumford2012lss,
+  author = {Mumford, Jeanette A. and Turner, Benjamin O. and Ashby, F. Gregory and Poldrack, Russell A.},
+  title = {Deconvolving {BOLD} activation in event-related designs for multivoxel pattern classification analyses},
+  journal = {NeuroImage}, year = {2012}, volume = {59}, number = {3}, pages = {2636--2643}, doi =
+  {10.1016/j.neuroimage.2011.08.076}
+}""",
+    "fd": """@article{power2012motion,
+  author = {Power, Jonathan D. and Barnes, Kelly A. and Snyder, Abraham Z. and Schlaggar, Bradley L. and
+  Petersen, Steven E.},
+  title = {Spurious but systematic correlations in functional connectivity {MRI} networks arise from subject motion},
+  journal = {NeuroImage}, year = {2012}, volume = {59}, number = {3}, pages = {2142--2154}, doi =
+  {10.1016/j.neuroimage.2011.10.018}
+}""",
+    "fdr": """@article{benjamini1995fdr,
+  author = {Benjamini, Yoav and Hochberg, Yosef},
+  title = {Controlling the false discovery rate: a practical and powerful approach to multiple testing},
+  journal = {Journal of the Royal Statistical Society: Series B}, year = {1995}, volume = {57}, number = {1},
+  pages = {289--300}
+}""",
+    "shrinkage": """@article{ledoit2004shrinkage,
+  author = {Ledoit, Olivier and Wolf, Michael},
+  title = {A well-conditioned estimator for large-dimensional covariance matrices},
+  journal = {Journal of Multivariate Analysis}, year = {2004}, volume = {88}, number = {2}, pages = {365--411},
+  doi = {10.1016/S0047-259X(03)00096-4}
+}""",
+    "infonce": """@misc{oord2018cpc,
+  author = {van den Oord, Aaron and Li, Yazhe and Vinyals, Oriol},
+  title = {Representation Learning with Contrastive Predictive Coding}, year = {2018}, eprint = {1807.03748},
+  archivePrefix = {arXiv}
+}""",
+    "bottleneck": """@misc{alemi2017vib,
+  author = {Alemi, Alexander A. and Fischer, Ian and Dillon, Joshua V. and Murphy, Kevin},
+  title = {Deep Variational Information Bottleneck}, year = {2017}, eprint = {1612.00410}, archivePrefix = {arXiv}
+}""",
+}
+
+
+def bibtex(keys: Sequence[str]) -> str:
+    """Return the entries of the given keys, each once, in the order of this file."""
+    wanted = set(keys)
+    return "\n\n".join(entry for key, entry in ENTRIES.items() if key in wanted) + "\n"

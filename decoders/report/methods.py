@@ -1,0 +1,211 @@
+"""Methods text from the settings, ready to paste; and the works that it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from decoders.report.words import control_title, count, listed, text, title
+
+
+def methods(settings: Any, manifest: pd.DataFrame, packages: Mapping[str, str]) -> str:
+    """Return paragraphs that say what was done.
+
+    Parameters
+    ----------
+    settings : SettingsSlice
+    manifest : DataFrame
+    packages : mapping of str to str
+        Versions.
+    """
+    paragraphs = [_data(settings, manifest), _preprocessing(settings.preprocess)]
+    if settings.decoding is not None:
+        paragraphs += [
+            _names(settings.decoding.names),
+            _encoding(settings.decoding.encoding),
+            _voxels(settings.decoding.voxels),
+        ]
+    paragraphs += [_learning(settings.learning), _alignment(settings.alignment), _software(settings, packages)]
+    return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
+
+
+def works(settings: Any, packages: Mapping[str, str]) -> list[str]:
+    """Return the keys of the works to cite."""
+    found = [
+        name
+        for name in ("numpy", "scipy", "scikit-learn", "nibabel", "snakemake")
+        if packages.get(name, "absent") != "absent"
+    ]
+    if settings.data.source == "bids":
+        found.append("bids")
+    if settings.preprocess is not None:
+        found += ["nilearn", "fd"] + (["lss"] if settings.preprocess.estimates == "lss" else [])
+    if settings.decoding is not None:
+        found += ["torch", "shrinkage"] if settings.decoding.names else []
+        found += ["torch", "infonce", "bottleneck"] if settings.decoding.voxels else []
+    if settings.learning is not None:
+        found += ["torch", *settings.learning.rules]
+    if settings.alignment is not None:
+        found += ["rsa", "ceiling", "inference"] + (["fdr"] if settings.alignment.correction == "fdr" else [])
+    return found
+
+
+def _data(settings: Any, manifest: pd.DataFrame) -> str:
+    source = {
+        "bids": "a BIDS data set",
+        "registry": f"the public data set {settings.data.name}",
+        "phantom": "a phantom of known truth",
+    }[settings.data.source]
+    if not len(manifest):
+        return f"Recordings came from {source}."
+    used = manifest[manifest["status"] == "ok"]
+    sentence = (
+        f"We analysed {count(len(used), 'recording')} of "
+        f"{count(used['subject'].nunique(), 'person', 'people')} from {source}."
+    )
+    left = manifest[manifest["status"] != "ok"]
+    if len(left):
+        reasons = listed([f"{text(row['run_id'])} ({text(row['reason'])})" for _, row in left.iterrows()], 6)
+        sentence += f" {count(len(left), 'recording')} {'was' if len(left) == 1 else 'were'} excluded: {reasons}."
+    if settings.data.source == "phantom":
+        sentence += (
+            f" The phantom was drawn with seed {settings.data.phantom.seed} on a grid of "
+            f"{' x '.join(str(n) for n in settings.data.phantom.grid)} voxels with a mean true correlation of "
+            f"{settings.data.phantom.r0:g} in planted voxels."
+        )
+    return sentence
+
+
+def _preprocessing(block: Any) -> str:
+    if block is None:
+        return ""
+    what = {"volume": "voxels inside the brain mask", "region": "region means", "surface": "surface vertices"}[
+        block.representation
+    ]
+    steps = [f"The first {count(block.drop_volumes, 'volume')} of each run were dropped"] if block.drop_volumes else []
+    steps += [f"confounds ({', '.join(block.confounds)}) were regressed out"] if block.confounds else []
+    steps += (
+        [f"slow drifts were removed with a discrete cosine basis (cut-off {block.high_pass_s:g} s)"]
+        if block.high_pass_s
+        else []
+    )
+    steps += (
+        [f"images were smoothed with a Gaussian of {block.smoothing_fwhm_mm:g} mm full width at half maximum"]
+        if block.smoothing_fwhm_mm
+        else []
+    )
+    steps += [f"images were resampled to {block.resample_mm:g} mm"] if block.resample_mm else []
+    steps += ["each series was z-scored within its run"] if block.standardize else []
+    sentence = f"The analysis used {what}. "
+    if steps:
+        joined = listed(steps)
+        sentence += joined[0].upper() + joined[1:] + ". "
+    kinds = {
+        "lsa": "a general linear model with one regressor per trial (least squares all)",
+        "lss": "one general linear model per trial (least squares separate)",
+        "blocks": "the mean of each block",
+    }
+    sentence += f"Trial estimates were {kinds[block.estimates]}. " if block.estimates else ""
+    return sentence + "Motion correction and normalisation were not part of this pipeline."
+
+
+def _names(block: Any) -> str:
+    if block is None:
+        return ""
+    split = {
+        "leave_one_run_out": "leaving one run out at a time",
+        "block_halves": "training on one block of each condition and testing on the other",
+    }[block.split]
+    sentence = (
+        f"Condition names were decoded from single {listed([unit + 's' for unit in block.units])} by "
+        f"{listed([title(model) for model in block.models])}, {split}."
+    )
+    if block.n_permutations:
+        sentence += f" The null distribution came from {count(block.n_permutations, 'permutation')} of the labels."
+    if "speller" in block.models:
+        sentence += (
+            " The character speller chose among the names by a prefix tree and gated its voxels by an information "
+            f"bottleneck (weight {block.bottleneck:g})."
+        )
+    return sentence
+
+
+def _encoding(block: Any) -> str:
+    if block is None:
+        return ""
+    return (
+        "Ridge encoding models predicted the recordings from "
+        f"{listed([name.replace('_', ' ') for name in block.features])} at delays of "
+        f"{listed([str(d) for d in block.delays])} TR, with the penalty chosen in inner contiguous folds and "
+        f"{block.n_blocks} contiguous test blocks separated by "
+        f"{block.gap_tr} volumes. Windows of {listed([f'{w:g}' for w in block.windows_s])} s were identified by "
+        "the correlation of decoded and true features; "
+        f"the null came from {block.n_nulls} circular shifts. Unseen subjects were averaged in groups of "
+        f"{block.average_subjects}."
+    )
+
+
+def _voxels(block: Any) -> str:
+    if block is None:
+        return ""
+    words = {"phantom": "the phantom's own word embedding (an upper bound)", "trigram": "letter trigrams"}[
+        block.features
+    ]
+    return (
+        "Responding voxels were located by an information bottleneck on the voxel grid: each voxel passes with a "
+        "learnt gate or is replaced by noise; the loss adds "
+        f"{block.beta:g} times the mean bound on the information per voxel to a contrastive loss over "
+        f"{block.window_s:g}-s windows against {words}. Gates were smoothed "
+        f"(sigma {block.sigma_voxels:g} voxels) and cross-fitted over runs in {block.folds} folds; "
+        f"{count(block.n_null_gates, 'gate')} trained on targets rolled in time gave the null. "
+        f"A ridge model was then refitted on the {block.select_share * 100:g} % of voxels with the highest values "
+        f"and tested on {count(block.test_runs, 'held-out run')}."
+    )
+
+
+def _learning(block: Any) -> str:
+    if block is None:
+        return ""
+    training = block.training
+    return (
+        f"Networks ({listed(list(block.architectures))}) of the kinds "
+        f"{listed([title(rule).lower() for rule in block.rules])} were trained with "
+        f"{count(len(block.seeds), 'seed')} each on "
+        f"{training.n_train} pictures of {training.dataset} for {count(training.epochs, 'epoch')} (Adam, "
+        f"one-cycle schedule with peak {training.learning_rate:g}, batches of {training.batch_size}) "
+        f"and tested on {training.n_test} others. All rules started at the same weights and saw the same pictures "
+        "in the same order. Features were taken in evaluation mode."
+    )
+
+
+def _alignment(block: Any) -> str:
+    if block is None:
+        return ""
+    correction = {"max": "the maximum statistic", "fdr": "the false discovery rate (Benjamini-Hochberg)"}[
+        block.correction
+    ]
+    rdms = (
+        "the RDMs that the data set ships" if block.recordings == "rdms" else f"{block.rdm} RDMs of the trial estimates"
+    )
+    return (
+        f"Model RDMs (1 - Pearson) were compared with {rdms} per subject by "
+        f"{block.comparators[0].replace('_', '-')}, beside "
+        f"{listed([control_title(name) for name in block.controls])} as controls. "
+        f"Uncertainty came from {block.n_bootstrap} bootstrap resamples over stimuli, subjects and seeds with the "
+        "variance corrected for crossed factors (Schütt et al. 2023); "
+        f"tests against chance permuted stimulus labels. Tests were corrected by {correction} within declared "
+        f"families at {block.alpha:g}. Noise ceilings follow Nili et al. (2014)."
+    )
+
+
+def _software(settings: Any, packages: Mapping[str, str]) -> str:
+    used: Sequence[str] = [
+        f"{name} {number}" for name, number in packages.items() if number != "absent" and name != "corticode"
+    ]
+    return (
+        f"All analyses ran in Corticode {packages.get('corticode', '')} with seed {settings.seed} and "
+        f"{count(settings.threads, 'numerical thread')} "
+        f"({', '.join(used)})."
+    )

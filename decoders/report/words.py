@@ -1,0 +1,189 @@
+"""Words of the page for the names in the tables."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import pandas as pd
+
+RULES = {
+    "untrained": "Untrained",
+    "random_features": "Random features",
+    "backprop": "Backpropagation",
+    "feedback_alignment": "Feedback alignment",
+    "direct_feedback_alignment": "Direct feedback alignment",
+}
+_CONTROLS = {
+    "pixel": "pixels",
+    "gabor": "Gabor energy, pooled",
+    "gabor_flat": "Gabor energy, flat",
+    "gist": "GIST",
+    "hog": "HOG",
+    "word_rate": "word rate",
+    "sound_power": "sound power",
+    "language_model": "language model alone",
+    "shifted": "time-shifted brain",
+    "shuffled": "shuffled labels",
+    "constant_name": "best constant name",
+    "random_name": "random name",
+    "noise": "noise input",
+    "other_subject": "other subject",
+}
+_MODELS = {
+    "lda": "LDA",
+    "ridge": "ridge",
+    "speller": "character speller",
+    "nearest_pattern": "nearest pattern",
+    "bottleneck_refit": "bottleneck, refit",
+    "ridge_all_voxels": "ridge, all voxels",
+}
+_METRICS = {
+    "cer": "character error rate",
+    "top1": "top-1 identification",
+    "percentile": "identification percentile",
+    "r": "correlation r",
+    "greedy_accuracy": "accuracy, spelled greedily",
+    "greedy_cer": "character error rate, spelled greedily",
+    "auc": "AUC",
+    "ap": "average precision",
+    "bits_per_char": "bits per character",
+}
+_SPLITS = {
+    "leave_one_run_out": "one run left out at a time",
+    "block_halves": "block against block",
+    "unseen_time": "unseen time",
+    "unseen_subject": "unseen subject, unseen time",
+    "unseen_subjects_averaged": "unseen subjects averaged, unseen time",
+}
+_RSA = re.compile(r"^rsa (?P<region>.+?): (?P<model>.+)$")
+_DECODED = re.compile(r"^(?P<task>\w[\w.]*): (?P<model>[\w:]+), (?P<metric>\w+)(?P<rest>, .*)?$")
+_WINDOW = re.compile(r"^window_(\d+(?:\.\d+)?)s$")
+
+
+def is_control(name: str) -> bool:
+    """Return whether a rule or a model is a control."""
+    return str(name).startswith("control:")
+
+
+def title(name: str) -> str:
+    """Return the words for a rule, a model or a control."""
+    name = str(name)
+    if is_control(name):
+        bare = name.removeprefix("control:")
+        return "control: " + _CONTROLS.get(bare, bare.replace("_", " "))
+    name = name.removeprefix("user:")
+    return RULES.get(name) or _MODELS.get(name) or name.replace("_", " ")
+
+
+def control_title(name: str) -> str:
+    """Return the words for a control without the prefix."""
+    name = str(name).removeprefix("control:").strip()
+    return _CONTROLS.get(name) or title(name)
+
+
+@dataclass(frozen=True)
+class ModelName:
+    """The parts of a model's name: rule, architecture, layer, size (empty where it has none)."""
+
+    rule: str
+    architecture: str = ""
+    layer: str = ""
+    size: str = ""
+
+    @property
+    def place(self) -> tuple[str, str, str]:
+        """Return where the features were taken."""
+        return self.architecture, self.layer, self.size
+
+    @property
+    def words(self) -> str:
+        """Return the name in words, without the architecture."""
+        return ", ".join(part for part in (title(self.rule), layer_words(self.layer), size_words(self.size)) if part)
+
+
+def parse_model(name: str) -> ModelName:
+    """Return the parts of ``"backprop cnn3 fc1 32px"``; a control or a user's model has a rule only."""
+    words = text(name).split(" ")
+    if len(words) != 4:
+        return ModelName(text(name))
+    rule, architecture, layer, size = words
+    return ModelName(rule, architecture, layer, size.removesuffix("px"))
+
+
+def layer_words(layer: str) -> str:
+    """Return the words for a layer."""
+    return layer.removesuffix("_pooled") + " pooled" if layer.endswith("_pooled") else layer
+
+
+def size_words(size: str) -> str:
+    """Return the words for a picture size."""
+    return "" if not size else "native size" if size in ("0", "native") else f"{size} px"
+
+
+def split(name: str) -> str:
+    """Return the words for a split."""
+    return _SPLITS.get(str(name), str(name).replace("_", " "))
+
+
+def analysis(name: str) -> str:
+    """Return the words for an analysis of the verdict table."""
+    rsa, decoded = _RSA.match(name), _DECODED.match(name)
+    if name.startswith("rsa ranking of rules, "):
+        return "Alignment, ranking of the rules, " + name.removeprefix("rsa ranking of rules, ")
+    if rsa:
+        return f"Alignment, {rsa['region']}: {parse_model(rsa['model']).words}"
+    if decoded:
+        rest = re.sub(r"split (\w+)", lambda match: split(match[1]), decoded["rest"] or "")
+        head = task(decoded["task"])
+        return f"{head[:1].upper()}{head[1:]}: {title(decoded['model'])}, {metric(decoded['metric'])}{rest}"
+    return name
+
+
+def metric(name: str) -> str:
+    """Return the words for a metric."""
+    return _METRICS.get(str(name), str(name).replace("_", " "))
+
+
+def window_seconds(task: str) -> float | None:
+    """Return the length of a window task in seconds, None for other tasks."""
+    match = _WINDOW.match(str(task))
+    return float(match[1]) if match else None
+
+
+def task(name: str) -> str:
+    """Return the words for a task."""
+    seconds = window_seconds(name)
+    return f"{seconds:g}-s windows" if seconds is not None else str(name).replace("_", " ")
+
+
+def colour_of(rule: str, known: list[str]) -> int:
+    """Return the colour (and marker) of a rule: the same all over the page."""
+    fixed = {
+        "backprop": 0,
+        "feedback_alignment": 1,
+        "direct_feedback_alignment": 2,
+        "random_features": 3,
+        "untrained": 7,
+    }
+    if rule in fixed:
+        return fixed[rule]
+    others = sorted(name for name in set(known) if name not in fixed)
+    return 4 + others.index(rule) % 3 if rule in others else 6
+
+
+def text(value: object) -> str:
+    """Return a table's value as text, empty where it is missing."""
+    return "" if value is None or value is pd.NA or value != value else str(value)
+
+
+def count(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun."""
+    return f"{number} {noun if number == 1 else plural or noun + 's'}"
+
+
+def listed(names: list[str], most: int = 12) -> str:
+    """Return names as a phrase; beyond `most` their number is given."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""

@@ -1,0 +1,116 @@
+"""Bootstrap over crossed factors: counts of the levels drawn, corrected variance, t-tests.
+
+Resampling two crossed factors at once counts their interaction three times (Schuett et al. 2023,
+eLife 12:e82566). With the bootstrap variances of the single factors and of their joint draws the
+excess can be removed, for any number of crossed factors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import combinations
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Alternative = Literal["two-sided", "greater"]
+Factors = frozenset[str]
+
+
+def draw_counts(n_levels: int, n_resamples: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return how often each level is drawn in bootstrap resamples with replacement.
+
+    Parameters
+    ----------
+    n_levels, n_resamples : int
+    rng : Generator
+
+    Returns
+    -------
+    array of shape (n_resamples, n_levels)
+        Each row sums to `n_levels`.
+    """
+    return rng.multinomial(n_levels, np.full(n_levels, 1 / n_levels), size=n_resamples)
+
+
+def factor_sets(factors: Iterable[str]) -> list[Factors]:
+    """Return every non-empty subset of the factors, small ones first."""
+    names = sorted(factors)
+    return [frozenset(chosen) for size in range(1, len(names) + 1) for chosen in combinations(names, size)]
+
+
+def crossed_variance(
+    variances: Mapping[Factors, NDArray[Any] | float], levels: Mapping[str, int], small_sample: bool = True
+) -> NDArray[np.float64]:
+    """Return the variance of a mean over crossed random factors from bootstrap variances.
+
+    Parameters
+    ----------
+    variances : mapping of frozenset of str to array
+        Bootstrap variance when exactly those factors are resampled, for every non-empty subset.
+    levels : mapping of str to int
+        Number of levels of each factor (at least two).
+    small_sample : bool
+        Divide by c = (n - 1) / n of the resampled factors, which makes the estimate exactly unbiased for a
+        mean of crossed effects. Without it the forms are V = 2 (V_a + V_b) - V_ab for two factors and
+        V = 4 sum V_single - 2 sum V_pair + V_triple for three.
+
+    Returns
+    -------
+    array
+        Clipped to [largest single variance, variance of the joint draws], both with the same small-sample factor.
+
+    Notes
+    -----
+    Let I_A be the part of the bootstrap variance that is due to the interaction of exactly the factors A
+    (inclusion and exclusion over the subsets), and c_A the product of their c. The joint draw of A counts an
+    interaction once for every subset of its factors, so V = sum over A of (-1)^(|A| + 1) I_A / c_A counts each once.
+    For two factors this is rsatoolbox's form.
+    """
+    shrink = {name: (n - 1) / n if small_sample else 1.0 for name, n in levels.items()}
+    sets = factor_sets(levels)
+    total = np.zeros_like(np.asarray(variances[sets[0]], dtype=np.float64))
+    for chosen in sets:
+        signed = [(-1) ** (len(chosen) - len(part)) * np.asarray(variances[part]) for part in factor_sets(chosen)]
+        total = total - (-1) ** len(chosen) * sum(signed) / np.prod([shrink[name] for name in chosen])
+    singles = [np.asarray(variances[frozenset({name})]) / shrink[name] for name in levels]
+    # Each component of the joint variance is short by at most the smallest c.
+    upper = np.asarray(variances[frozenset(levels)]) / min(shrink.values())
+    return np.maximum(np.minimum(total, upper), np.max(singles, axis=0))
+
+
+def t_interval(
+    estimate: NDArray[np.float64], variance: NDArray[np.float64], df: NDArray[Any] | int, level: float = 0.95
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the two-sided confidence limits of a t-distribution."""
+    from scipy.stats import t
+
+    half = t.ppf(0.5 + level / 2, df) * np.sqrt(variance)
+    return estimate - half, estimate + half
+
+
+def t_test(
+    estimate: NDArray[np.float64],
+    variance: NDArray[np.float64],
+    df: NDArray[Any] | int,
+    alternative: Alternative = "two-sided",
+) -> NDArray[np.float64]:
+    """Return p-values of estimates against zero; not a number where the variance is zero."""
+    from scipy.stats import t
+
+    variance = np.asarray(variance, dtype=np.float64)
+    statistic = np.divide(estimate, np.sqrt(variance), out=np.full(variance.shape, np.nan), where=variance > 0)
+    return 2 * t.sf(np.abs(statistic), df) if alternative == "two-sided" else t.sf(statistic, df)
+
+
+def bootstrap_interval(
+    values: NDArray[np.float64], rng: np.random.Generator, n_resamples: int = 2000, level: float = 0.95
+) -> tuple[float, float]:
+    """Return percentile limits of the mean of independent values (n,); not a number below two values."""
+    values = np.asarray(values, dtype=np.float64)
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    means = draw_counts(len(values), n_resamples, rng) @ values / len(values)
+    low, high = np.quantile(means, [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)

@@ -1,0 +1,48 @@
+import re
+
+from decoders.report.citations import ENTRIES, bibtex
+from decoders.report.methods import methods, works
+from decoders.report.read import read_results
+
+
+def test_the_text_says_what_the_settings_say(study, tools):
+    settings = tools.settings()
+    words = methods(
+        settings,
+        read_results(settings, {"manifest": study.inputs["manifest"]}).table("manifest"),
+        {"numpy": "2.0", "corticode": "0.1.0"},
+    )
+    for part in (
+        "8 recordings of 4 people",
+        "sub-33_task-pictures_run-01 (all 6 regions are constant)",
+        "cut-off 100 s",
+        "5 times the mean",
+        "maximum statistic",
+        "numpy 2.0",
+    ):
+        assert part in words
+    assert "  " not in words
+
+
+def test_absent_blocks_are_not_described(tools):
+    settings = tools.settings().model_copy(update={"decoding": None, "learning": None, "alignment": None})
+    import pandas as pd
+
+    words = methods(settings, pd.DataFrame(), {})
+    assert "RDM" not in words
+    assert "Networks" not in words
+    assert set(works(settings, {})) == {"nilearn", "fd"}
+
+
+def test_every_entry_is_balanced_bibtex_with_its_own_key():
+    keys = [re.match(r"@\w+\{([\w]+),", entry)[1] for entry in ENTRIES.values()]
+    assert len(set(keys)) == len(keys)
+    for entry in ENTRIES.values():
+        assert entry.count("{") == entry.count("}")
+        assert "title" in entry
+
+
+def test_works_are_cited_once(tools):
+    text = bibtex([*works(tools.settings(), {"numpy": "2"}), "numpy"])
+    assert text.count("harris2020numpy") == 1
+    assert "lillicrap2016" in text
