@@ -95,20 +95,20 @@ class Texts:
 
 
 def sound_powers(recordings: Sequence[Recording], manifest: Sequence[Run]) -> dict[str, NDArray[np.float64]]:
-    """Return the sound power that a data set ships, at the samples of each stimulus.
+    """Return the sound power that a data set ships, at the samples of each stimulus, averaged over subjects.
 
     Only a registered set with a reader in `SOUND_POWER` has one.
     """
-    found: dict[str, NDArray[np.float64]] = {}
+    found: dict[str, list[NDArray[np.float64]]] = {}
     for recording in recordings:
         reader = SOUND_POWER.get(recording.task)
         rows = [r for r in manifest if (r.subject, r.task, r.run) == (recording.subject, recording.task, recording.run)]
-        if reader is None or not rows or recording.stimulus in found:
+        if reader is None or not rows:
             continue
         series = import_module(reader).read_sound_power(rows[0])
         first = round((recording.time[0] - rows[0].start_time) / recording.tr)
-        found[recording.stimulus] = series[first : first + len(recording.time)]
-    return found
+        found.setdefault(recording.stimulus, []).append(series[first : first + len(recording.time)])
+    return {stimulus: np.mean(series, axis=0) for stimulus, series in found.items()}
 
 
 def runs_with_words(recordings: Sequence[Recording], task: str | None, words: Mapping[str, Words]) -> list[Recording]:

@@ -92,7 +92,7 @@ def test_shuffled_labels_are_at_chance(haxby, model):
 
 
 def test_two_folds_of_the_speller(haxby):
-    """Two of twelve folds for time's sake; benchmarks/haxby_speller.py runs all of them."""
+    """Two of twelve folds for time's sake; the study haxby2001 runs all of them."""
     samples, mask = haxby
     import dataclasses
 

@@ -38,8 +38,8 @@ def test_penalties_and_weights_equal_himalaya():
     model = fit_ridge(X, Y, ALPHAS, folds(len(X)))
     Z = (X - X.mean(0)) / X.std(0)
     best, weights, _ = solve_ridge_cv_svd(Z, Y - Y.mean(0), alphas=np.array(ALPHAS), cv=folds(len(X)))
-    assert len(set(best)) > 1  # the case tells penalties apart
-    np.testing.assert_array_equal(model.alphas, best)
+    assert len(set(best.round(6))) > 1  # the case tells penalties apart
+    np.testing.assert_allclose(model.alphas, best)
     np.testing.assert_allclose(model.weights, weights, rtol=1e-6, atol=1e-9)
 
 

@@ -28,6 +28,7 @@ rule align:
         controls=S("stimuli/control_rdms.h5"),
         features=[S(f"networks/{name}/features.h5") for name in NETWORKS],
         card=[S(f"networks/{name}/card.json") for name in NETWORKS],
+        user=[model.path for model in STUDY.alignment.models] if STUDY.alignment else [],
     output:
         scores=S("alignment/scores.tsv"),
         ceilings=S("alignment/ceilings.tsv"),

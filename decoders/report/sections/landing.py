@@ -45,7 +45,7 @@ _LABELS = {
 
 def section(results: Results) -> Section:
     """Return the landing section."""
-    blocks: list[Block | None] = [_verdict_table(results.table("verdicts")), excluded_notice(results)]
+    blocks: list[Block | None] = [excluded_notice(results), _verdict_table(results.table("verdicts"))]
     lead = (
         "Each analysis gets one of three verdicts: above all controls, above chance but explained by a control, "
         "or not above chance. "
@@ -222,6 +222,8 @@ def _row_cells(row: Mapping[str, object], ends: tuple[float, float]) -> dict[str
         ),
         "score": f"<b>{escape(show(number('score')))}</b>",
         "ci_low": drawing if math.isfinite(number("score")) else DASH,
+        # A null mean of a ten-thousandth is zero to a reader.
+        "null_mean": escape(show(round(number("null_mean"), 3) + 0.0)),
         "ceiling_low": escape(ceiling),
         "share": f"{share * 100:.0f}\N{THIN SPACE}%" if math.isfinite(share) else DASH,
         "verdict": f'<span class="verdict {kind}">{badge}{escape(_words(text(row["verdict"]), explained))}</span>',

@@ -1,6 +1,6 @@
 """Accuracy, displacement and CPU seconds of every rule at the budget of ``config/studies/objects92.yaml``.
 
-Run ``python -m benchmarks.learning_rules`` in the root of the project; it fetches the CIFAR-10 pictures, or reads
+Run ``python benchmarks/bench_learning_rules.py`` in the root of the project; it fetches the CIFAR-10 pictures, or reads
 them from the mirror (CORTICODE_MIRROR). The seeds are those of the study, so its tables hold the same accuracies.
 Takes about six CPU minutes: five rules x three seeds.
 """
@@ -11,7 +11,8 @@ import logging
 import tempfile
 from pathlib import Path
 
-from benchmarks.common import write_result
+from common import write_result
+
 from decoders.config import load_settings
 from decoders.stage import SettingsSlice, run_stage
 from decoders.store.tables import read_table
@@ -39,7 +40,7 @@ def main() -> None:
         run_stage(SettingsSlice.of("networks", study), {"card": cards}, {"networks": folder / "networks.tsv"})
         table = read_table(folder / "networks.tsv")
     figures = {f"{row['rule']} seed {row['seed']}": {key: row[key] for key in COLUMNS} for _, row in table.iterrows()}
-    path = write_result("learning_rules", "python -m benchmarks.learning_rules", figures)
+    path = write_result("learning_rules", "python benchmarks/bench_learning_rules.py", figures)
     logging.info("%s\n%s", path, table[["rule", "seed", *COLUMNS]].to_string(index=False))
 
 

@@ -1,6 +1,6 @@
 """Bootstrap inference of RSA: 40 models, 15 subjects, 92 stimuli, 1,000 resamples, beside rsatoolbox.
 
-Run ``python benchmarks/rsa_inference.py``; about a minute. rsatoolbox runs a few resamples of the same size, and its
+Run ``python benchmarks/bench_rsa_inference.py``; about a minute. rsatoolbox runs a few resamples of the same size, and its
 cost is scaled to 1,000 (each resample costs the same): the result says so. CPU seconds of one thread.
 """
 
@@ -99,7 +99,7 @@ def main() -> None:
             scaled = cost * N_RESAMPLES / n_reference
             result[f"rsatoolbox_{name}_cpu_s_scaled_to_{N_RESAMPLES}"] = round(scaled, 1)
             result[f"times_faster_than_{name}"] = round(scaled / (boot_s + test_s), 1)
-    command = f"python benchmarks/rsa_inference.py --reference-resamples {n_reference}"
+    command = f"python benchmarks/bench_rsa_inference.py --reference-resamples {n_reference}"
     print(f"{write_result('rsa_inference', command, result)}: {result}")
 
 

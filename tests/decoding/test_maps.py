@@ -1,0 +1,227 @@
+"""Maps: planted voxels, smoothing, files, and the stage on a small phantom on disk."""
+
+import gzip
+from dataclasses import replace
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from decoders.config import PhantomSettings, VoxelMapSettings, parse_settings
+from decoders.decoding import maps
+from decoders.decoding.refit import decode_runs, identification_scores
+from decoders.decoding.stage_voxels import locate, prepare, recovery_table, refit
+from decoders.errors import InputError
+from decoders.store.recording import Recording
+
+RNG = np.random.default_rng(0)
+MASK = np.zeros((6, 7, 5), dtype=bool)
+MASK[1:-1, 1:-1, 1:-1] = True
+
+
+def test_smoothing_is_normalised_and_sees_nothing_outside():
+    np.testing.assert_allclose(maps.smooth_in_mask(np.ones(MASK.sum()), MASK, 1.0), 1.0, rtol=1e-6)
+    values = RNG.normal(size=MASK.sum())
+    volume = np.zeros(MASK.shape)
+    volume[MASK] = values
+    expected = gaussian_filter(volume, 1.0, mode="constant") / gaussian_filter(MASK * 1.0, 1.0, mode="constant")
+    np.testing.assert_allclose(maps.smooth_in_mask(values, MASK, 1.0), expected[MASK], rtol=1e-5)
+
+
+def test_encoding_map_finds_planted_voxels_only():
+    features = [RNG.normal(size=(60, 4)) for _ in range(6)]
+    weights = RNG.normal(size=(4, 3))
+    x = []
+    for run in features:
+        data = RNG.normal(size=(60, 40)).astype(np.float32)
+        data[:, :3] += (run @ weights).astype(np.float32)
+        x.append(data)
+    r = maps.encoding_map(x, features, [1, 3], 3, seed=0)
+    assert r[:3].min() > 0.5
+    assert np.abs(r[3:]).max() < 0.3
+    assert abs(r[3:].mean()) < 0.05
+
+
+def test_recovery_and_cut_by_hand():
+    planted = np.array([True, False, True, False])
+    assert maps.recovery(np.array([4.0, 3.0, 2.0, 1.0]), planted) == (0.75, pytest.approx(0.5 + 1 / 3))
+    assert maps.above_cut(np.array([4.0, 3.0, 2.0, 1.0]), 2.5, planted) == (0.5, 0.5)
+    assert np.isnan(maps.above_cut(np.zeros(4), 1.0, planted)[0])
+
+
+def test_top_share_and_combination():
+    np.testing.assert_array_equal(maps.top_share(np.array([0.1, 5.0, 3.0, 4.0]), 0.5), [1, 3])
+    assert len(maps.top_share(np.zeros(10), 0.001)) == 1
+    a, b = RNG.normal(size=(2, 50))
+    both = maps.combine([a, 100 * b])
+    np.testing.assert_allclose(both, ((a - a.mean()) / a.std() + (b - b.mean()) / b.std()) / 2, rtol=1e-5, atol=1e-6)
+    # Null maps stand on the scale of the real ones.
+    np.testing.assert_allclose(maps.combine([a + a.std()], [a]), (a - a.mean()) / a.std() + 1, rtol=1e-5, atol=1e-6)
+
+
+def test_map_file_is_deterministic_and_exact(tmp_path):
+    affine = np.diag([3.0, 3.0, 3.5, 1.0])
+    values = RNG.normal(size=MASK.sum()).astype(np.float32)
+    for name in ("one", "two"):
+        maps.write_map(tmp_path / f"sub-{name}_map-gate_statmap.nii.gz", values, MASK, affine, "nats")
+    first, second = sorted(tmp_path.glob("*.nii.gz"))
+    assert first.read_bytes() == second.read_bytes()
+    image = nib.load(first)
+    np.testing.assert_array_equal(np.asarray(image.dataobj)[MASK], values)
+    assert not np.asarray(image.dataobj)[~MASK].any()
+    np.testing.assert_allclose(image.affine, affine)
+    assert gzip.decompress(first.read_bytes())[:4] == (348).to_bytes(4, "little")
+
+
+def test_truth_of_another_grid_is_refused(tmp_path):
+    maps.write_map(tmp_path / "truth.nii.gz", np.ones(MASK.sum()), MASK, np.eye(4), "")
+    assert maps.read_planted(tmp_path / "truth.nii.gz", MASK).all()
+    with pytest.raises(InputError, match="the recording's grid"):
+        maps.read_planted(tmp_path / "truth.nii.gz", MASK[1:])
+
+
+def decoding_case(signal, seed=0):
+    rng = np.random.default_rng(seed)
+    targets = [rng.normal(size=(104, 3)) for _ in range(6)]
+    weights = rng.normal(size=(3, 8))
+    x = [rng.normal(size=(104, 20)) for _ in targets]
+    for run, target in zip(x, targets, strict=True):
+        run[:, :8] += signal * np.roll(target, 2, axis=0) @ weights
+    return x, targets
+
+
+def test_refit_identifies_planted_text_and_not_noise():
+    for signal, low, high in ((1.0, 0.95, 1.0), (0.0, 0.3, 0.7)):
+        x, y = decoding_case(signal)
+        decoded = decode_runs(x[:4], y[:4], x[4:], np.arange(8), (1, 2, 3, 4), 2)
+        assert len(decoded[0]) == 100
+        scores, windows = identification_scores(decoded, y[4:], 10, np.random.default_rng(0), n_nulls=50)
+        assert low <= scores["percentile"].score <= high
+        assert len(windows.percentile) == 20
+        assert (scores["percentile"].p < 0.05) == (signal > 0)
+        assert abs(scores["percentile"].null.mean() - 0.5) < 0.1
+
+
+def test_refit_never_reads_unchosen_voxels_or_test_text():
+    x, y = decoding_case(1.0)
+    chosen = np.arange(8)
+    decoded = decode_runs(x[:4], y[:4], x[4:], chosen, (1, 2), 2)
+    for run in x:
+        run[:, 8:] = np.nan
+    np.testing.assert_array_equal(decoded[0], decode_runs(x[:4], y[:4], x[4:], chosen, (1, 2), 2)[0])
+
+
+@pytest.fixture(scope="module")
+def phantom():
+    from decoders.simulate.story import simulate_story_runs
+
+    settings = PhantomSettings(grid=(8, 10, 8), r0=0.5, story_runs=7, seed=100)
+    return settings, simulate_story_runs(settings)
+
+
+def listening(phantom, test_runs=2):
+    _, runs = phantom
+    words = {f"s{i}": w for i, w in enumerate(runs.stories.words)}
+    recordings = [
+        Recording(
+            runs.x[i], "volume", "01", task="story", run=f"{i:02d}", stimulus=f"s{i}", time=2.0 * np.arange(150),
+            tr=2.0, mask=runs.brain.mask, affine=np.eye(4),
+        )
+        for i in range(len(words))
+    ]  # fmt: skip
+    return prepare(recordings, words, runs.stories.embedding, test_runs)
+
+
+def test_maps_of_a_small_phantom_recover_its_voxels_and_null_maps_do_not(phantom):
+    settings = VoxelMapSettings(epochs=60, features="phantom", test_runs=2, select_share=0.06)
+    heard = listening(phantom)
+    found = locate(heard.part(slice(0, -2)), settings, 0, np.random.default_rng(0))
+    planted = phantom[1].brain.planted
+    table = recovery_table(found, planted, phantom[0]).set_index("map")
+    for name in ("gate", "encoding", "combined"):
+        assert table.loc[name, "auc"] > 0.9
+        assert table.loc[f"null_{name}", "auc"] < 0.8
+    assert table.loc["gate", ["seed", "grid", "r0"]].tolist() == [100, "8x10x8", 0.5]
+    scores, arrays = refit(heard, found, settings, np.random.default_rng(0))
+    assert scores["bottleneck_refit"]["percentile"].score > scores["control:shuffled"]["percentile"].score + 0.15
+    assert scores["bottleneck_refit"]["percentile"].p < 0.05
+    assert len(arrays["selected"].values) == round(0.06 * len(planted))
+    assert recovery_table(found, None, None).empty
+
+
+def test_test_runs_have_no_say_in_the_maps(phantom):
+    settings = VoxelMapSettings(epochs=2, folds=2, features="phantom", test_runs=2, n_null_gates=0)
+    heard = listening(phantom)
+    first = locate(heard.part(slice(0, -2)), settings, 0, np.random.default_rng(0))
+    changed = replace(heard, x=[*heard.x[:-2], *(run[::-1].copy() for run in heard.x[-2:])])
+    second = locate(changed.part(slice(0, -2)), settings, 0, np.random.default_rng(0))
+    np.testing.assert_array_equal(first.combined, second.combined)
+    # z-scoring is by the training runs alone.
+    train = np.concatenate(heard.targets[:-2])
+    np.testing.assert_allclose(train.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(train.std(0), 1, atol=1e-4)
+
+
+def test_runs_are_brought_to_common_voxels():
+    mask_b = MASK.copy()
+    mask_b[1, 1, 1] = False
+    base = {"kind": "volume", "subject": "01", "time": 2.0 * np.arange(20), "tr": 2.0, "affine": np.eye(4)}
+    from decoders.stimuli.embedding import Embedding
+    from decoders.stimuli.timings import Words
+
+    words = Words(np.array([1.0]), np.array([0.2]), ("a",), ("a ",))
+    embedding = Embedding(("a",), np.ones((1, 2)))
+    a = Recording(RNG.normal(size=(20, MASK.sum())).astype(np.float32), mask=MASK, stimulus="s", **base)
+    b = Recording(RNG.normal(size=(20, mask_b.sum())).astype(np.float32), mask=mask_b, stimulus="s", **base)
+    heard = prepare([a, b], {"s": words}, embedding, 1)
+    assert {run.shape[1] for run in heard.x} == {int(mask_b.sum())}
+    np.testing.assert_array_equal(heard.x[1], b.data)
+    with pytest.raises(InputError, match="one grid and TR"):
+        prepare([a, replace(b, affine=2 * np.eye(4))], {"s": words}, embedding, 1)
+    with pytest.raises(InputError, match="on a voxel grid"):
+        prepare([replace(a, mask=None)], {"s": words}, embedding, 1)
+    with pytest.raises(InputError, match="more than 2 runs"):
+        prepare([a, b], {"s": words}, embedding, 2)
+
+
+def test_the_stage_from_folder_to_files(tmp_path, monkeypatch):
+    """Simulate, read, preprocess and map a tiny phantom; run twice, the bytes are equal."""
+    from decoders.stage import run_stage
+
+    monkeypatch.chdir(tmp_path)
+    study = parse_settings(
+        {
+            "study": "tiny",
+            "data": {
+                "source": "phantom",
+                "phantom": {"grid": [8, 10, 8], "r0": 0.5, "story_runs": 4, "picture_subjects": 0, "seed": 5},
+            },
+            "preprocess": {},
+            "decoding": {"voxels": {"task": "story", "test_runs": 1, "epochs": 3, "folds": 3, "features": "phantom"}},
+        }
+    )
+    root = tmp_path / "results"
+    run_stage("simulate", study, {}, {"bids": root / "bids"})
+    manifest = root / "manifest.tsv"
+    run_stage("manifest", study, {"bids": [root / "bids"]}, {"manifest": manifest})
+    from decoders.data.manifest import read_manifest
+
+    recordings = []
+    for run in read_manifest(manifest):
+        recordings.append(root / f"{run.run_id}.h5")
+        run_stage("preprocess", study, {"manifest": [manifest]}, {"recording": recordings[-1]}, {"run": run.run_id})
+    text = {"words": root / "words.tsv", "characters": root / "characters.tsv"}
+    run_stage("text", study, {"manifest": [manifest]}, text)
+    contents = []
+    for attempt in ("a", "b"):
+        outputs = {name: root / attempt / f"map-{name}.nii.gz" for name in ("gate", "encoding", "combined")}
+        outputs |= {name: root / attempt / f"{name}.tsv" for name in ("scores", "recovery")}
+        outputs["arrays"] = root / attempt / "voxels.h5"
+        inputs = {"manifest": [manifest], "words": [text["words"]], "recording": recordings}
+        run_stage("voxels", study, inputs, outputs, {"subject": "01"})
+        contents.append({name: path.read_bytes() for name, path in outputs.items()})
+    assert contents[0] == contents[1]
+    recovery = (root / "a" / "recovery.tsv").read_text().splitlines()
+    assert recovery[0].startswith("seed\tgrid\tr0\tmap\tauc\tap")
+    assert recovery[1].startswith("5\t8x10x8\t0.5\tgate\t")
