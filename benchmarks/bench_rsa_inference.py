@@ -1,6 +1,6 @@
 """Bootstrap inference of RSA: 40 models, 15 subjects, 92 stimuli, 1,000 resamples, beside rsatoolbox.
 
-Run ``python benchmarks/bench_rsa_inference.py``; about a minute. rsatoolbox runs a few resamples of the same size, and its
+Run ``python benchmarks/bench_rsa_inference.py``; about a minute. rsatoolbox runs a few resamples of that size, and its
 cost is scaled to 1,000 (each resample costs the same): the result says so. CPU seconds of one thread.
 """
 

@@ -158,7 +158,7 @@ def train_gate(
     with torch.no_grad():
         logits = trainer.gate.logits()
         values = [logits, trainer.gate.m(), trainer.gate.kl(), capacity_nats(logits)]
-    logits_, m, kl, capacity = (value.numpy().astype(np.float32) for value in values)
+    logits_, m, kl, capacity = (value.detach().numpy().astype(np.float32) for value in values)
     return GateFit(logits_, m, kl, capacity, np.array(curve))
 
 

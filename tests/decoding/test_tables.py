@@ -7,7 +7,7 @@ import pytest
 from decoders.config import parse_settings
 from decoders.decoding.stage_tables import correct, join_tables
 from decoders.errors import InputError, IntegrityError
-from decoders.stage import run_stage
+from decoders.stage import SettingsSlice, run_stage
 from decoders.store.tables import COLUMNS, read_table, write_table
 
 STUDY = parse_settings(
@@ -50,7 +50,7 @@ def test_the_stage_joins_files_and_writes_empty_tables(tmp_path):
     write_table(tmp_path / "a.tsv", scores([0.01], subject="01"), "decoding_scores")
     write_table(tmp_path / "b.tsv", scores([0.2], subject="02"), "decoding_scores")
     outputs = {name: tmp_path / "out" / f"{name}.tsv" for name in ("scores", "text", "recovery")}
-    run_stage("decoding", STUDY, {"scores": [tmp_path / "a.tsv", tmp_path / "b.tsv"]}, outputs)
+    run_stage(SettingsSlice.of("decoding", STUDY), {"scores": [tmp_path / "a.tsv", tmp_path / "b.tsv"]}, outputs)
     joined = read_table(outputs["scores"], ("subject",))
     assert joined["subject"].tolist() == ["01", "02"]
     np.testing.assert_allclose(joined["p_corrected"], [0.02, 0.2])
@@ -75,6 +75,6 @@ def test_a_changed_table_is_refused(tmp_path):
     write_table(tmp_path / "a.tsv", scores([0.01]), "decoding_scores")
     (tmp_path / "a.tsv").write_text((tmp_path / "a.tsv").read_text().replace("0.01", "0.001"))
     outputs = {name: tmp_path / f"{name}.tsv" for name in ("scores", "text", "recovery")}
-    with pytest.raises(IntegrityError, match="changed|SHA-256"):
-        run_stage("decoding", STUDY, {"scores": [tmp_path / "a.tsv"]}, outputs)
+    with pytest.raises(IntegrityError, match=r"changed|SHA-256"):
+        run_stage(SettingsSlice.of("decoding", STUDY), {"scores": [tmp_path / "a.tsv"]}, outputs)
     assert not outputs["scores"].exists()

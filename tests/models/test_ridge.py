@@ -95,9 +95,7 @@ def test_constant_feature_gets_no_say():
 
 def test_delays_by_hand():
     X = np.arange(1.0, 6.0)[:, None]
-    np.testing.assert_array_equal(
-        delayed(X, [0, 2, -1]), [[1, 0, 2], [2, 0, 3], [3, 1, 4], [4, 2, 5], [5, 3, 0]]
-    )
+    np.testing.assert_array_equal(delayed(X, [0, 2, -1]), [[1, 0, 2], [2, 0, 3], [3, 1, 4], [4, 2, 5], [5, 3, 0]])
     assert not delayed(X, [9]).any()
 
 

@@ -68,7 +68,7 @@ class Project:
 
 def make_project(folder: Path, study: dict | None = None) -> Project:
     folder.mkdir(exist_ok=True)
-    for name in ("Snakefile", "workflow", "config", "decoders"):
+    for name in ("Snakefile", "workflow", "config", "decoders", "profiles"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

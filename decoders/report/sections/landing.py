@@ -78,20 +78,26 @@ def summary(results: Results) -> list[str]:
             f"The study rests on {count(len(used), noun)} of {count(used['subject'].nunique(), 'person', 'people')}"
         )
         sentences.append(f"{sentence}; {rest} {'was' if rest == 1 else 'were'} excluded." if rest else f"{sentence}.")
-    group = verdicts[verdicts["level"] == "group"] if (verdicts["level"] == "group").any() else verdicts
-    found = [
-        (kind_of(text(verdict)), text(name)) for name, verdict in zip(group["analysis"], group["verdict"], strict=True)
-    ]
-    kinds = [kind for kind, _ in found if kind in ("above", "control", "chance")]
-    if kinds:
-        who = "at the level of the group" if (verdicts["level"] == "group").any() else "per subject"
-        numbers = [(kinds.count(kind), _KINDS[kind][0]) for kind in ("above", "control", "chance")]
-        phrases = [f"{number} {'is' if number == 1 else 'are'} {words}" for number, words in numbers if number]
-        sentences.append(f"Of {count(len(kinds), 'analysis', 'analyses')} {who}, {listed(phrases)}.")
+    aligned = verdicts["analysis"].map(text).str.startswith("rsa ")
+    for name, rows in (("Decoding", verdicts[~aligned]), ("Alignment", verdicts[aligned])):
+        sentences += _counted(name, rows)
+    found = [(kind_of(text(row["verdict"])), text(row["analysis"])) for _, row in verdicts.iterrows()]
     unranked = [name.rsplit(", ", 1)[-1] for kind, name in found if kind == "unranked"]
     if unranked:
         sentences.append(f"No ranking of learning rules is supported in {listed(unranked)}.")
     return [" ".join(sentences)] if sentences else []
+
+
+def _counted(name: str, verdicts: pd.DataFrame) -> list[str]:
+    """Return a sentence that counts the verdicts of the group, or of the subjects where there is no group."""
+    whole = bool((verdicts["level"] == "group").any())
+    rows = verdicts[verdicts["level"] == "group"] if whole else verdicts
+    kinds = [kind_of(text(verdict)) for verdict in rows["verdict"]]
+    numbers = [(kinds.count(kind), _KINDS[kind][0]) for kind in ("above", "control", "chance")]
+    phrases = [f"{number} {'is' if number == 1 else 'are'} {words}" for number, words in numbers if number]
+    total = sum(number for number, _ in numbers)
+    level = "of the group" if whole else "of single subjects"
+    return [f"{name}: of {count(total, 'analysis', 'analyses')} {level}, {listed(phrases)}."] if phrases else []
 
 
 def excluded_notice(results: Results) -> Notice | None:
@@ -108,11 +114,9 @@ def share_of_ceiling(score: float, low: float, high: float) -> float:
 def _verdict_table(verdicts: pd.DataFrame) -> Table | None:
     if not len(verdicts):
         return None
-    verdicts = (
-        verdicts.assign(_rank=(verdicts["level"] != "group").astype(int))
-        .sort_values("_rank", kind="stable")
-        .drop(columns="_rank")
-    )
+    aligned = verdicts["analysis"].map(text).str.startswith("rsa ")
+    single = verdicts["level"] != "group"
+    verdicts = verdicts.assign(_order=2 * aligned + single).sort_values("_order", kind="stable").drop(columns="_order")
     number = {
         name: pd.to_numeric(verdicts[name], errors="coerce")
         for name in ("score", "ci_low", "ci_high", "null_mean", "ceiling_low", "ceiling_high")
