@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import sys
@@ -14,6 +15,8 @@ from typing import Any
 from decoders.errors import CorticodeError, SettingsError
 from decoders.stages import STAGES
 
+# A full disk, a full quota, a folder that may not be written.
+_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 _EPILOG = "A study runs as a whole with `snakemake --cores N --configfile STUDY.yaml`, or `corticode run STUDY.yaml`."
 
 
@@ -28,12 +31,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except BrokenPipeError:
         return 1
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            return _defect()
+        logging.getLogger("corticode").error("%s. Make room, or correct the rights; then run again.", error)
+        return 2
     except Exception:
-        # The whole trace goes to the log file: it is for us, the sentence is for the user.
-        logging.getLogger("corticode").error(
-            "This is a defect of Corticode, please report it:\n%s", traceback.format_exc()
-        )
-        return 1
+        return _defect()
+
+
+def _defect() -> int:
+    # The whole trace goes to the log file: it is for us, the sentence is for the user.
+    logging.getLogger("corticode").error("This is a defect of Corticode, please report it:\n%s", traceback.format_exc())
+    return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -135,7 +145,13 @@ def _init(options: argparse.Namespace) -> None:
 def _check(options: argparse.Namespace) -> None:
     from decoders.config import load_settings
 
-    print(load_settings(options.study).model_dump_json(indent=1))
+    study = load_settings(options.study)
+    print(study.model_dump_json(indent=1))
+    for key in ("root", "derivatives", "mirror"):
+        folder = getattr(study.data, key)
+        inner = Path(study.data.root or ".") / (folder or "")
+        if folder and not Path(folder).is_dir() and not (key == "derivatives" and inner.is_dir()):
+            logging.getLogger("corticode").warning("data.%s: there is no folder %s yet.", key, Path(folder).absolute())
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -101,9 +101,12 @@ class PreprocessSettings(Settings):
     representation: Literal["volume", "region", "surface"] = Field(
         "volume", description="Voxels in a mask, region means, or surface vertices."
     )
-    mask: str | None = Field(None, description="Brain mask image; the data set's own, else computed, when absent.")
+    mask: str | None = Field(
+        None,
+        description="Brain mask image, a path from the working folder; '{subject}' is replaced. The data set's own, else computed, when absent.",
+    )
     rois: dict[Name, str] = Field(
-        default_factory=dict, description="Region name to mask image, for region time courses."
+        default_factory=dict, description="Region name to mask image (path as for mask), for region time courses."
     )
     atlas: str | None = Field(None, description="A nilearn atlas name or a label image, for region time courses.")
     drop_volumes: int = Field(0, ge=0, description="Volumes dropped from the start of each run.")
@@ -259,7 +262,7 @@ class AlignmentSettings(Settings):
     task: str | None = Field(None, description="Task label of the runs (estimates); all when absent.")
     regions: dict[Name, str] = Field(
         default_factory=dict,
-        description="Region name to mask image; '{subject}' is replaced. All voxels form the region 'all' when empty.",
+        description="Region name to mask image, inside data.root (or absolute); '{subject}' is replaced. All voxels form the region 'all' when empty.",
     )
     rdm: Literal["correlation", "euclidean", "crossnobis"] = Field(
         "correlation", description="Dissimilarity of recorded patterns."
@@ -339,7 +342,8 @@ def _sentence(error: Any, above: tuple[int | str, ...] = ()) -> str:
         return f"'{key}' is not a setting. {hint}"
     message = str(error["msg"]).removeprefix("Value error, ")
     found = "" if error["type"] == "missing" else f" (found {json.dumps(error['input'], default=str)[:80]})"
-    return f"'{key}': {message}{found}."
+    hint = " Put it in quotes." if error["type"] == "string_type" and isinstance(error["input"], int | float) else ""
+    return f"'{key}': {message}{found}.{hint}"
 
 
 def parse_settings(values: dict[str, Any], where: str | Path = "settings") -> StudySettings:
@@ -371,16 +375,38 @@ def parse_settings(values: dict[str, Any], where: str | Path = "settings") -> St
 
 def load_settings(path: str | Path) -> StudySettings:
     """Read a study file (YAML) and check it."""
+    return parse_settings(read_study(path), path)
+
+
+class _OnceLoader(yaml.SafeLoader):
+    """YAML would let the last of two equal keys win, in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        doubled = next((key for key in keys if keys.count(key) > 1), None)
+        if doubled is not None:
+            raise yaml.MarkedYAMLError("in a mapping", node.start_mark, f"the key '{doubled}' comes twice")
+        return super().construct_mapping(node, deep)
+
+
+def read_study(path: str | Path) -> dict[str, Any]:
+    """Read the raw values of a study file.
+
+    Raises
+    ------
+    SettingsError
+        It cannot be read, is no mapping, or gives a setting twice.
+    """
     path = Path(path)
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _OnceLoader(path.read_text(encoding="utf-8")).get_single_data()
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise SettingsError(f"{path}: cannot be read as YAML ({error}). Start from `corticode init STUDY`.") from error
     if not isinstance(values, dict):
         raise SettingsError(
             f"{path}: expected a mapping of settings, found {type(values).__name__}. Start from `corticode init STUDY`."
         )
-    return parse_settings(values, path)
+    return values
 
 
 def pick(study: StudySettings, key: str) -> Any:

@@ -21,7 +21,8 @@ _HEAD = """# A study of Corticode. Lines that start with '# ' and a key show a d
 """
 _START = {
     "data": {"source": "bids", "root": "path/to/bids"},
-    "preprocess": {},
+    # One key at least: below an empty mapping no line could be uncommented.
+    "preprocess": {"representation": "volume"},
 }
 
 

@@ -1,3 +1,4 @@
+import errno
 import json
 
 import pytest
@@ -55,7 +56,9 @@ def test_init_check_and_schema_fit_together(tmp_path, monkeypatch, capsys):
     assert main(["init", "mine"]) == 0
     capsys.readouterr()
     assert main(["check", "config/studies/mine.yaml"]) == 0
-    assert json.loads(capsys.readouterr().out)["study"] == "mine"
+    told = capsys.readouterr()
+    assert json.loads(told.out)["study"] == "mine"
+    assert "data.root: there is no folder" in told.err
     assert main(["schema"]) == 0
     assert json.loads(capsys.readouterr().out)["title"] == "StudySettings"
 
@@ -68,3 +71,32 @@ def test_the_doctor_finds_a_lock_and_a_missing_mirror(tmp_path, monkeypatch):
     assert "snakemake --unlock" in bad["Snakemake's lock"]
     assert "not there" in bad["mirror"]
     assert "Python" not in bad
+
+
+def test_a_new_study_that_only_preprocesses_claims_nothing(tmp_path):
+    out = tmp_path / "verdicts.tsv"
+    settings = '{"alignment.alpha": null, "threads": 1}'
+    assert main(["verdict", "--settings", settings, "--output", f"verdicts={out}"]) == 0
+    assert out.read_text().startswith("level\t")
+    assert len(out.read_text().splitlines()) == 1
+
+
+def test_a_full_disk_is_no_defect(capsys, monkeypatch):
+    def full():
+        raise OSError(errno.ENOSPC, "No space left on device", "results/x.h5")
+
+    monkeypatch.setattr("decoders.config.json_schema", full)
+    assert main(["schema"]) == 2
+    told = capsys.readouterr().err
+    assert "No space left on device: 'results/x.h5'. Make room" in told
+    assert "defect" not in told
+
+
+def test_a_setting_given_twice_and_a_label_without_quotes(tmp_path, capsys):
+    path = tmp_path / "study.yaml"
+    path.write_text("study: x\ndata: {source: bids, root: a}\npreprocess: {}\npreprocess: {smoothing_fwhm_mm: 6.0}\n")
+    assert main(["check", str(path)]) == 2
+    assert "the key 'preprocess' comes twice" in capsys.readouterr().err
+    path.write_text("study: x\ndata: {source: bids, root: a, subjects: [01, 02]}\n")
+    assert main(["check", str(path)]) == 2
+    assert "(found 1). Put it in quotes." in capsys.readouterr().err

@@ -70,7 +70,8 @@ def all_families(
 def _region_families(
     models: Models, region: str, scores: Scores, plan: Plan, rng: np.random.Generator
 ) -> list[pd.DataFrame]:
-    left_out = sorted({row.name for row in models.usable if not row.ranked})
+    # With the seed: the other seeds of a rule may be trained, and stay.
+    left_out = sorted(f"{row.name} (seed {row.seed})" for row in models.usable if not row.ranked)
     note = f"left out as not trained: {', '.join(left_out)}" if left_out else ""
     hardest = "reference: the control that the model beats least clearly (test over all controls by intersection-union)"
     sets: list[tuple[str, list[Contrast | None], str]] = [

@@ -142,14 +142,14 @@ def all_pairs(scores: Scores, models: Sequence[Model]) -> list[Contrast | None]:
 
 
 def hardest_control(scores: Scores, model: Model, controls: Sequence[Model]) -> Contrast | None:
-    """Return the contrast with the control that the model beats least clearly (smallest t).
+    """Return the contrast with the control that the model beats least clearly (largest one-sided p).
 
     A model is above *all* controls if it is above this one: the one-sided test of this contrast is the
     intersection-union test over the controls (Berger 1982), and needs no correction for their number.
     """
     found = [item for control in controls if (item := contrast(scores, model, control)) is not None]
     usable = [item for item in found if np.isfinite(item.estimate)]
-    return min(usable, key=_statistic) if usable else None
+    return max(usable, key=_hardness) if usable else None
 
 
 def between_regions(
@@ -159,6 +159,14 @@ def between_regions(
     return [
         replace(region_contrast(scores, other, model, second), model=f"{model.name} in {first}") for model in models
     ]
+
+
+def _hardness(item: Contrast) -> tuple[float, float]:
+    """Return a key that is largest for the contrast that is least clearly positive."""
+    # By p, since controls with other numbers of seeds have other degrees of freedom; by t between equal p.
+    p = float(_p([item], "greater")[0])
+    # A difference without variance (a control that is a copy of the model) was not beaten.
+    return p if np.isfinite(p) else 1.0, -_statistic(item)
 
 
 def _statistic(item: Contrast) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.errors import InputError
+from decoders.signal.shared import share_features
 from decoders.store.recording import Recording
 
 ALL = "all"
@@ -54,13 +55,10 @@ def subject_trials(recordings: Sequence[Recording], masks: Mapping[str, Path]) -
     if masks and not volumes:
         remedy = "Leave alignment.regions empty: the features then form the region 'all'."
         raise InputError("volumes, for masks of regions", recordings[0].kind, _whose(recordings[0]), remedy)
-    shared = _shared_mask(recordings) if volumes else None
-    columns = [_columns(recording, shared) for recording in recordings]
-    if len({len(chosen) for chosen in columns}) > 1:
-        remedy = "Preprocess all runs of a subject alike."
-        found = " and ".join(sorted({str(len(chosen)) for chosen in columns}))
-        raise InputError("equally many features in all runs", found, _whose(recordings[0]), remedy)
-    joined = np.concatenate([r.data[:, chosen] for r, chosen in zip(recordings, columns, strict=True)])
+    # Preprocessing drops bad voxels and regions run by run.
+    recordings = share_features(recordings)
+    shared = recordings[0].mask
+    joined = np.concatenate([recording.data for recording in recordings])
     conditions = [str(name) for recording in recordings for name in recording.conditions]
     runs = [f"{r.session} {r.run} {number}" for number, r in enumerate(recordings) for _ in range(len(r.data))]
     kept = np.array([name not in ("", "n/a", "rest") for name in conditions], dtype=bool)
@@ -77,30 +75,6 @@ def subject_trials(recordings: Sequence[Recording], masks: Mapping[str, Path]) -
 
 def _whose(recording: Recording) -> str:
     return f"subject {recording.subject}"
-
-
-def _shared_mask(recordings: Sequence[Recording]) -> NDArray[np.bool_]:
-    """Return the voxels that every run has: preprocessing drops bad voxels run by run."""
-    first = recordings[0]
-    assert first.mask is not None
-    shared = first.mask.copy()
-    for recording in recordings[1:]:
-        mask, affine = recording.mask, recording.affine
-        assert mask is not None
-        if mask.shape != shared.shape or not np.allclose(affine, first.affine, atol=1e-3):  # type: ignore[arg-type]
-            found = f"{mask.shape} in run {recording.run or 'n/a'}"
-            remedy = "Resample the runs to one grid (preprocess.resample_mm), or use derivatives in one space."
-            raise InputError(f"the grid {shared.shape} with one affine", found, _whose(recording), remedy)
-        shared &= mask
-    if not shared.any():
-        raise InputError("voxels that all runs share", "none", _whose(first), "Check the masks of the runs.")
-    return shared
-
-
-def _columns(recording: Recording, shared: NDArray[np.bool_] | None) -> NDArray[np.int64]:
-    if shared is None or recording.mask is None:
-        return np.arange(recording.data.shape[1])
-    return np.flatnonzero(shared[recording.mask])
 
 
 def _inside(path: Path, recording: Recording) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from decoders.alignment.models import Stimuli, reorder
 from decoders.alignment.rdm import recorded_rdm
 from decoders.alignment.regions import Trials, subject_trials
 from decoders.config import AlignmentSettings
-from decoders.data.manifest import Run, read_manifest
+from decoders.data.manifest import Run, inside, read_manifest
 from decoders.errors import InputError
 from decoders.stage import Job
 from decoders.store.arrays import Array, write_arrays
@@ -101,12 +101,17 @@ def estimated_rdms(recordings: Sequence[Recording], settings: AlignmentSettings,
     collected.stimuli = sorted(conditions - {"", "n/a", "rest"})
     for subject, items in by_subject.items():
         masks = {
-            region: roots.get(subject, Path()) / mask.replace("{subject}", subject)
+            region: _mask_path(roots.get(subject, Path()), mask.replace("{subject}", subject), region)
             for region, mask in settings.regions.items()
         }
         for region, trials in subject_trials(items, masks).items():
             _add_estimated(collected, subject, region, trials, settings.rdm)
     return collected
+
+
+def _mask_path(root: Path, mask: str, region: str) -> Path:
+    """Return a mask below the data set's root; only an absolute path, plain to see in the study, leads elsewhere."""
+    return Path(mask) if Path(mask).is_absolute() else root / inside(mask, f"alignment.regions.{region}")
 
 
 def _add_estimated(collected: Collected, subject: str, region: str, trials: Trials, method: str) -> None:

@@ -114,8 +114,13 @@ def parse_entry(name: str, text: Mapping[str, str], rows: list[dict[str, str]]) 
     """Build an entry from its texts and the rows of the table of files."""
     found = tuple(
         RegisteredFile(
-            inside(row["path"], name), _kind(row["kind"]), row["sha256"], int(row["size"]),
-            row["url"], row["recipe"], row["origin"],
+            inside(row["path"], name),
+            _kind(row["kind"]),
+            row["sha256"],
+            int(row["size"]),
+            row["url"],
+            row["recipe"],
+            row["origin"],
         )
         for row in rows
         if row["entry"] == name

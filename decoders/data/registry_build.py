@@ -71,8 +71,10 @@ RULES = (
     Rule("bold_haxby2001_pymvpa", "haxby2001/sub001/masks/25mm/*", _PYMVPA),
     Rule("bold_studyforrest_localizer", "sub-02_task-oneback_run-1_bold.nii.gz", origin=_BOLD_ORIGIN),
     Rule(
-        "bold_studyforrest_localizer", "sub-02_task-oneback_run-1_bold.json",
-        recipe="localizer_sidecar", origin=_SIDECAR_ORIGIN,
+        "bold_studyforrest_localizer",
+        "sub-02_task-oneback_run-1_bold.json",
+        recipe="localizer_sidecar",
+        origin=_SIDECAR_ORIGIN,
     ),
     Rule("bold_studyforrest_localizer", "sub-02_task-oneback_run-1_events.tsv", _DICOM, "events.tsv"),
     Rule("alice_fmri_brennan2016", "alice_data_shared/*.txt", _ALICE),
@@ -87,8 +89,12 @@ RULES = (
 # What a user gets in place of a derived file: path, SHA-256, bytes, address.
 OFFICIAL = {
     "img_cifar10_subset": (
-        ("cifar-10-binary.tar.gz", "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", 170052171,
-         "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"),
+        (
+            "cifar-10-binary.tar.gz",
+            "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+            170052171,
+            "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+        ),
     ),
     "img_mnist": tuple(
         (name, digest, size, _MNIST + name)

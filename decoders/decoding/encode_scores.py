@@ -15,6 +15,7 @@ from decoders.decoding.encoding import (
     Design,
     Sets,
     averaged_unseen,
+    block_r,
     group_set,
     held_out_r,
     jackknife_groups,
@@ -24,7 +25,7 @@ from decoders.decoding.encoding import (
     stack,
     unseen_subjects,
 )
-from decoders.decoding.identification import held_out_percentiles
+from decoders.decoding.identification import block_percentiles
 from decoders.stats.permutation import circular_shifts, permutation_p
 from decoders.stats.resampling import bootstrap_interval, t_interval
 
@@ -70,15 +71,26 @@ def evaluate(features: Floats, sets: Sets, design: Design, windows: Mapping[str,
     dict of str to array of shape (n_sets,)
     """
     predicted = predict_held_out(features, sets.train, design)
-    return score_predictions(sets.test, predicted, design, windows)
+    return over_blocks(score_blocks(sets.test, predicted, design, windows))
 
 
-def score_predictions(measured: Floats, predicted: Floats, design: Design, windows: Mapping[str, int]) -> Scores:
-    """Score held-out predictions of shape (n_sets, n_samples, n_regions)."""
-    scores = {"encoding": held_out_r(measured, predicted, design.splits).mean(-1)}
+def score_blocks(measured: Floats, predicted: Floats, design: Design, windows: Mapping[str, int]) -> Scores:
+    """Score held-out predictions of shape (n_sets, n_samples, n_regions) block by block.
+
+    Returns
+    -------
+    dict of str to array of shape (n_blocks, n_sets)
+        Window tasks leave out blocks that do not hold two windows.
+    """
+    scores = {"encoding": block_r(measured, predicted, design.splits).mean(-1)}
     for task, length in windows.items():
-        scores[task] = held_out_percentiles(measured, predicted, design.splits, length)
+        scores[task] = block_percentiles(measured, predicted, design.splits, length)
     return scores
+
+
+def over_blocks(blocks: Scores) -> Scores:
+    """Return the means over blocks, shape (n_sets,); not a number where there is no block."""
+    return {task: part.mean(0) if len(part) else np.full(part.shape[1], np.nan) for task, part in blocks.items()}
 
 
 def shared_scores(
@@ -112,14 +124,15 @@ def shared_scores(
     windows = windows_of(settings, tr)
     sets, where = _shared_sets(data, settings.average_subjects, rng)
     predicted = predict_held_out(features, sets.train, design)
-    observed = score_predictions(sets.test, predicted, design, windows)
+    observed = score_blocks(sets.test, predicted, design, windows)
     nulls = null_scores(
         features, _without_jackknife(sets, where), design, windows, settings.n_nulls, _shift_range(tr), rng
     )
-    rows = [*_shared_rows("ridge", observed, nulls, where, subjects, rng), *_shifted_rows(nulls, where)]
+    ratio = settings.average_subjects / max(1, len(data) - settings.average_subjects)
+    rows = [*_shared_rows("ridge", observed, nulls, where, subjects, ratio, rng), *_shifted_rows(nulls, where)]
     for name, alternative in controls.items():
-        scores = evaluate(alternative, sets, design, windows)
-        rows += _shared_rows(f"control:{name}", scores, None, where, subjects, rng)
+        blocks = score_blocks(sets.test, predict_held_out(alternative, sets.train, design), design, windows)
+        rows += _shared_rows(f"control:{name}", blocks, None, where, subjects, ratio, rng)
     unseen = where["unseen_subject"]
     region_r = held_out_r(sets.test[unseen], predicted[unseen], design.splits)
     kept = {
@@ -147,17 +160,16 @@ def own_scores(
     """
     windows, sets = windows_of(settings, tr), own_sets(data[None])
     predicted = predict_held_out(features, sets.train, design)
-    observed = score_predictions(sets.test, predicted, design, windows)
     nulls = null_scores(features, sets, design, windows, settings.n_nulls, _shift_range(tr), rng)
-    rows = [
-        _row("subject", subject, "unseen_time", task, "ridge", score[0], nulls[task][:, 0])
-        for task, score in observed.items()
-    ]
-    for name, alternative in controls.items():
-        scores = evaluate(alternative, sets, design, windows)
-        rows += [
-            _row("subject", subject, "unseen_time", task, f"control:{name}", score[0]) for task, score in scores.items()
-        ]
+    models = {"ridge": predicted}
+    models |= {f"control:{name}": predict_held_out(other, sets.train, design) for name, other in controls.items()}
+    rows = []
+    for model, prediction in models.items():
+        blocks = score_blocks(sets.test, prediction, design, windows)
+        for task, score in over_blocks(blocks).items():
+            null = nulls[task][:, 0] if model == "ridge" else None
+            limits = _block_interval(blocks[task][:, 0])
+            rows.append(_row("subject", subject, "unseen_time", task, model, score[0], null, *limits))
     rows += [_shifted("subject", subject, "unseen_time", task, null[:, 0]) for task, null in nulls.items()]
     region_r = held_out_r(sets.test, predicted, design.splits)
     kept = {f"{subject}/unseen_time/{task}": null[:, 0] for task, null in nulls.items()}
@@ -215,32 +227,33 @@ def _without_jackknife(sets: Sets, where: Mapping[str, slice]) -> Sets:
 
 def _shared_rows(
     model: str,
-    observed: Scores,
+    blocks: Scores,
     nulls: Scores | None,
     where: Mapping[str, slice],
     subjects: Sequence[str],
+    ratio: float,
     rng: np.random.Generator,
 ) -> Iterator[dict[str, Any]]:
-    for task, scores in observed.items():
+    for task, scores in over_blocks(blocks).items():
         null = None if nulls is None else nulls[task]
         for split in _GROUP:
             if split in where:
                 part = scores[where[split]]
-                low, high = _interval(split, part, scores[where["jackknife"]], rng)
+                low, high = _interval(split, part, scores[where["jackknife"]], ratio, rng)
                 group_null = None if null is None else null[:, where[split]].mean(1)
                 n = N_DRAWS if split == "unseen_subjects_averaged" else len(subjects)
                 yield _row("group", "group", split, task, model, part.mean(), group_null, low, high, n)
         for i, subject in enumerate(subjects):
             at = where["unseen_subject"].start + i
-            yield _row(
-                "subject", subject, "unseen_subject", task, model, scores[at], None if null is None else null[:, at]
-            )
+            own_null = None if null is None else null[:, at]
+            limits = _block_interval(blocks[task][:, at])
+            yield _row("subject", subject, "unseen_subject", task, model, scores[at], own_null, *limits)
 
 
 def _interval(
-    split: str, scores: NDArray[np.float64], jackknife: NDArray[np.float64], rng: np.random.Generator
+    split: str, scores: NDArray[np.float64], jackknife: NDArray[np.float64], ratio: float, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """Return 95 % limits over subjects."""
+    """Return 95 % limits over subjects; `ratio` is that of averaged subjects to the others."""
     if split == "unseen_subject":
         return bootstrap_interval(scores, rng)
     if split == "unseen_time":
@@ -248,8 +261,16 @@ def _interval(
         variance = (n - 1) / n * ((jackknife - jackknife.mean()) ** 2).sum()
         low, high = t_interval(scores[0], variance, n - 1)
         return float(low), float(high)
-    # Draws of half the subjects: their spread is the delete-half jackknife's standard error (Shao & Wu 1989).
-    low, high = t_interval(scores.mean(), scores.var(ddof=1), len(scores) - 1)
+    # Draws that keep k of n subjects: the delete-d jackknife, whose spread counts k / (n - k) (Shao & Wu 1989).
+    low, high = t_interval(scores.mean(), ratio * scores.var(ddof=1), len(scores) - 1)
+    return float(low), float(high)
+
+
+def _block_interval(blocks: NDArray[np.float64]) -> tuple[float, float]:
+    """Return 95 % limits over held-out blocks (n_blocks,), for a score that rests on one subject."""
+    if len(blocks) < 2:
+        return float("nan"), float("nan")
+    low, high = t_interval(blocks.mean(), blocks.var(ddof=1) / len(blocks), len(blocks) - 1)
     return float(low), float(high)
 
 
@@ -276,4 +297,5 @@ def _row(
         "metric": _METRIC.get(task, "percentile"), "score": float(score), "ci_low": low, "ci_high": high, "n": n,
         "null_mean": np.nan if null is None else float(null.mean()),
         "p": np.nan if null is None else float(permutation_p(float(score), null)), "p_corrected": np.nan,
+        "method": np.nan if null is None else f"one-sided; {len(null)} circular shifts of the features, refitted",
     }  # fmt: skip

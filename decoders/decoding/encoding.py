@@ -1,7 +1,8 @@
 """Encoding models of continuous text: predict held-out brain responses from features of what was heard.
 
 Nothing of a test block, nor of the gap around it, enters the training of the model that predicts it;
-where a subject is unseen, nothing of that subject does.
+where a subject is unseen, nothing of that subject does. One limit: preprocessing has filtered and z-scored each
+run as a whole, so test blocks of the same run are not free of its slow drift and its scale.
 """
 
 from __future__ import annotations
@@ -143,8 +144,14 @@ def held_out_r(
     array of shape (n_sets, n_regions)
         A prediction without variance says nothing and counts as zero.
     """
-    blocks = [correlate(measured[:, split.test], predicted[:, split.test], axis=1) for split in splits]
-    return np.mean(blocks, axis=0)
+    return block_r(measured, predicted, splits).mean(0)
+
+
+def block_r(
+    measured: NDArray[np.floating], predicted: NDArray[np.floating], splits: Sequence[Split]
+) -> NDArray[np.float64]:
+    """Return the correlations of `held_out_r` block by block, shape (n_blocks, n_sets, n_regions)."""
+    return np.stack([correlate(measured[:, split.test], predicted[:, split.test], axis=1) for split in splits])
 
 
 def correlate(a: NDArray[np.floating], b: NDArray[np.floating], axis: int = 0) -> NDArray[np.floating]:

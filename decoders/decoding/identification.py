@@ -112,6 +112,14 @@ def held_out_percentiles(
     array of shape (n_sets,)
         Mean over windows, then over blocks; nan when no block holds two windows.
     """
+    blocks = block_percentiles(measured, predicted, splits, length)
+    return blocks.mean(0) if len(blocks) else np.full(len(measured), np.nan)
+
+
+def block_percentiles(
+    measured: NDArray[np.floating], predicted: NDArray[np.floating], splits: Sequence[Split], length: int
+) -> NDArray[np.float64]:
+    """Return the percentiles of `held_out_percentiles` block by block, shape (n_blocks with two windows, n_sets)."""
     blocks = []
     for split in splits:
         if len(split.test) > length:
@@ -119,7 +127,7 @@ def held_out_percentiles(
                 sliding_windows(measured[:, split.test], length), sliding_windows(predicted[:, split.test], length)
             )
             blocks.append(rank_true(similarity).percentile.mean(-1))
-    return np.mean(blocks, axis=0) if blocks else np.full(len(measured), np.nan)
+    return np.stack(blocks) if blocks else np.empty((0, len(measured)))
 
 
 def identify_runs(

@@ -96,7 +96,7 @@ def _check_features(recordings: Sequence[Recording], where: str) -> None:
             same = np.array_equal(recording.mask, reference.mask)
         if not same:
             found = f"{recording.data.shape[1]} in run {recording.run} against {reference.data.shape[1]}"
-            remedy = "Give one mask for the subject (preprocess.mask)."
+            remedy = "Reduce the runs to common voxels: decoders.signal.shared.share_features."
             raise InputError("the same voxels in every run", found, where, remedy)
 
 

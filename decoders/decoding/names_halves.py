@@ -1,4 +1,7 @@
-"""Names from a single run with two blocks per category: first halves against second halves."""
+"""Names from a single run with two blocks per category: first halves against second halves.
+
+One limit: preprocessing has filtered and z-scored the run as a whole, so the halves share its slow drift and scale.
+"""
 
 from __future__ import annotations
 
@@ -97,9 +100,7 @@ def _common(model: str, n: int) -> dict[str, Any]:
     return {"split": "block_halves", "task": "block", "model": model, "metric": "accuracy", "n": n}
 
 
-def _text(
-    samples: Samples, blocks: NDArray[np.int64], answers: NDArray[np.int64], split: str
-) -> list[dict[str, Any]]:
+def _text(samples: Samples, blocks: NDArray[np.int64], answers: NDArray[np.int64], split: str) -> list[dict[str, Any]]:
     members = [np.flatnonzero(samples.block == block) for block in blocks]
     pairs = zip(members, answers, strict=True)
     return [text_row(samples, inside, samples.names[answer], split, "nearest_pattern") for inside, answer in pairs]

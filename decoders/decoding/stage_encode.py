@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -15,6 +16,7 @@ from decoders.data.manifest import Run, read_manifest
 from decoders.decoding.encode_scores import Result, own_scores, shared_scores
 from decoders.decoding.encoding import Design, design_of
 from decoders.errors import InputError
+from decoders.signal.shared import share_features
 from decoders.stage import Job
 from decoders.stimuli.embedding import cooccurrence_embedding
 from decoders.stimuli.features import feature_matrix
@@ -34,7 +36,7 @@ def run(job: Job) -> None:
     settings: EncodingSettings = job.settings.decoding.encoding
     words = words_by_stimulus(read_table(job.input("words"), text_columns=_TEXT_COLUMNS))
     read = [read_recording(path) for path in job.inputs["recording"]]
-    recordings = runs_with_words(read, settings.task, words)
+    recordings = with_common_features(runs_with_words(read, settings.task, words), job.log)
     sound = sound_powers(recordings, read_manifest(job.input("manifest")))
     result = encode(recordings, words, settings, job.rng("encode"), sound)
     job.log.info("encoding models of %d recordings (%d left out)", len(recordings), len(read) - len(recordings))
@@ -127,6 +129,36 @@ def runs_with_words(recordings: Sequence[Recording], task: str | None, words: Ma
     for recording in kept:
         _words_of(recording, words)
     return sorted(kept, key=lambda r: (r.subject, r.session, r.run, r.stimulus))
+
+
+def with_common_features(recordings: Sequence[Recording], log: logging.Logger) -> list[Recording]:
+    """Return runs whose features can be compared, in the same order; whatever is left out is logged.
+
+    Preprocessing leaves out bad voxels and regions run by run. Voxels are matched within a subject; named
+    regions and vertices over all subjects as well, if they have any in common: one subject's bad region must
+    not cost the whole group its analysis.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        Usable runs, sorted by subject.
+    log : Logger
+    """
+    by_subject: dict[str, list[Recording]] = {}
+    for recording in recordings:
+        by_subject.setdefault(recording.subject, []).append(recording)
+    shared = [recording for runs in by_subject.values() for recording in share_features(runs)]
+    named = all(recording.mask is None and recording.names.size for recording in shared)
+    if shared and named and set.intersection(*(set(recording.names) for recording in shared)):
+        shared = share_features(shared)
+    for before, after in zip(recordings, shared, strict=True):
+        if len(lost := sorted(set(before.names) - set(after.names))):
+            which = ", ".join(map(str, lost[:6])) + (", …" if len(lost) > 6 else "")
+            log.warning("sub-%s: left out, as other runs lack them: %s", before.subject, which)
+        elif before.data.shape[1] > after.data.shape[1]:
+            n = before.data.shape[1] - after.data.shape[1]
+            log.warning("sub-%s: %d features left out, as other runs lack them", before.subject, n)
+    return shared
 
 
 def words_by_stimulus(table: pd.DataFrame) -> dict[str, Words]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from decoders.data.manifest import read_manifest, select_runs
 from decoders.decoding.names_study import decode_names
 from decoders.errors import InputError
+from decoders.signal.shared import share_features
 from decoders.stage import Job
 from decoders.store.arrays import Array, write_arrays
 from decoders.store.recording import Recording, read_recording
@@ -24,6 +27,7 @@ def run(job: Job) -> None:
         raise InputError(f"runs of subject {subject}", "none", job.input("manifest"), remedy)
     recordings = [item for item in map(read_recording, job.inputs["recording"]) if item.subject == subject]
     recordings.sort(key=lambda item: (item.session, item.task, item.run))
+    recordings = _comparable(recordings, settings.task, subject, job.log)
     outcome = decode_names(recordings, settings, job.rng, job.log)
     write_table(job.outputs["scores"], outcome.scores_table(subject), "decoding_scores")
     write_table(job.outputs["text"], outcome.text_table(subject), "text")
@@ -31,9 +35,27 @@ def run(job: Job) -> None:
     write_arrays(job.outputs["arrays"], {**outcome.arrays, **_place(recordings)}, attributes)
 
 
+def _comparable(recordings: list[Recording], task: str | None, subject: str, log: logging.Logger) -> list[Recording]:
+    """Return the runs of the task that can be used, with the voxels that all of them have."""
+    wanted = [item for item in recordings if task is None or item.task == task]
+    usable = [item for item in wanted if not item.excluded]
+    for item in wanted:
+        if item.excluded:
+            log.warning("run %s of subject %s is left out: %s", item.run or "n/a", subject, item.excluded)
+    if not usable:
+        remedy = "Correct the data, or leave the subject out by data.subjects."
+        found = "; ".join(f"run {item.run or 'n/a'} excluded: {item.excluded}" for item in wanted[:4]) or "none"
+        raise InputError("a run that can be used", found, f"subject {subject}", remedy)
+    shared = share_features(usable)
+    most = max(item.data.shape[1] for item in usable)
+    if shared[0].data.shape[1] < most:
+        log.warning("subject %s: %d of %d features are in all runs", subject, shared[0].data.shape[1], most)
+    return shared
+
+
 def _place(recordings: list[Recording]) -> dict[str, Array]:
     """Return where the voxels lie, so that maps over them can be drawn."""
-    first = next(recording for recording in recordings if not recording.excluded)
+    first = recordings[0]
     if first.mask is None or first.affine is None:
         return {}
     mask = Array(first.mask.astype(np.uint8), ("x", "y", "z"))

@@ -27,6 +27,10 @@ def run(job: Job) -> None:
         for name, kind in (("scores", "decoding_scores"), ("text", "text"), ("recovery", "recovery"))
     }
     scores = correct(tables["scores"])
+    asked = job.settings.decoding
+    if not len(scores) and asked is not None and any((asked.names, asked.encoding, asked.voxels)):
+        remedy = "Look at preprocessed/quality.tsv for the runs that were excluded, and why."
+        raise InputError("a subject who can be decoded", "none", "the block 'decoding' of the study", remedy)
     tested = int(scores["p_corrected"].notna().sum())
     job.log.info("%d scores, %d of them tested", len(scores), tested)
     write_table(job.outputs["scores"], scores, "decoding_scores")

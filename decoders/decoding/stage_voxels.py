@@ -15,7 +15,7 @@ from decoders.config import PhantomSettings, VoxelMapSettings
 from decoders.data.manifest import Run, read_manifest, select_runs
 from decoders.decoding import maps
 from decoders.decoding.bottleneck import GateFit, lags_in_volumes, null_pairing, paired, train_gate
-from decoders.decoding.refit import Score, decode_runs, identification_scores
+from decoders.decoding.refit import N_NULLS, Score, decode_runs, identification_scores
 from decoders.decoding.stage_encode import runs_with_words, words_by_stimulus
 from decoders.errors import InputError
 from decoders.stage import Job
@@ -301,6 +301,7 @@ def _row(
         "level": "subject", "subject": subject, "split": "test_runs", "seed": seed, "task": f"window_{WINDOW_S:g}s",
         "model": model, "metric": metric, "score": float(score), "ci_low": float(low), "ci_high": float(high), "n": n,
         "null_mean": float(null), "p": p, "p_corrected": np.nan,
+        "method": np.nan if np.isnan(p) else f"one-sided; {N_NULLS} circular shifts of the text, answers kept",
     }  # fmt: skip
 
 
@@ -326,7 +327,11 @@ def _common_mask(recordings: Sequence[Recording]) -> NDArray[np.bool_]:
             raise InputError(
                 "runs of one grid and TR", f"another in run {r.run}", where, "Bring all runs to one space."
             )
-    return np.logical_and.reduce(masks)
+    common = np.logical_and.reduce(masks)
+    if not common.any():
+        remedy = "Look at the quality table for what was left out."
+        raise InputError("voxels that all runs share", "none", where, remedy)
+    return common
 
 
 def _zscored(runs: Sequence[NDArray[np.float64]], n_train: int) -> list[NDArray[np.float32]]:
@@ -338,6 +343,7 @@ def _zscored(runs: Sequence[NDArray[np.float64]], n_train: int) -> list[NDArray[
 
 def _embedding(settings: VoxelMapSettings, rows: Sequence[Run], words: Mapping[str, Words], where: Path) -> Embedding:
     if settings.features == "trigram":
+        # From the letters of all words, those of the test runs too: no recording is seen.
         return trigram_embedding([word for name in sorted(words) for word in words[name].word])
     paths = {Path(row.root) / EMBEDDING_FILE for row in rows}
     found = [path for path in sorted(paths) if path.exists()]

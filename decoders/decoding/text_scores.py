@@ -92,4 +92,3 @@ def distance_table(names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.
     pairs = [(reference, text) for reference in names for text in names]
     errors, _ = edit_counts([pair[0] for pair in pairs], [pair[1] for pair in pairs])
     return errors.reshape(len(names), len(names)), np.array([len(name) for name in names], dtype=np.int64)
-

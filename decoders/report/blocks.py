@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -168,6 +168,8 @@ class Table:
         Class of the table.
     hide : tuple of str
         Columns that are only in the download.
+    words : mapping of str to mapping of str to str
+        Words shown for the values of a column; the download keeps the values.
     """
 
     template: ClassVar[str] = "table"
@@ -181,6 +183,12 @@ class Table:
     first: int = 25
     css: str = ""
     hide: tuple[str, ...] = ()
+    words: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+    @property
+    def words_block(self) -> Markup:
+        """Return the words as a JSON block."""
+        return json_block({name: dict(words) for name, words in self.words.items()})
 
     @property
     def visible(self) -> list[str]:
@@ -202,15 +210,37 @@ class Table:
         if self.is_number(column):
             return "n"
         place = self.data.columns.index(column)
-        longest = max([len(str(row[place])) for row in self.data.rows if row[place] is not None] + [0])
-        return "w" if longest <= 34 else "long"
+        values = {str(row[place]) for row in self.data.rows if row[place] is not None}
+        longest = max([len(self.words.get(column, {}).get(value, value)) for value in values] + [0])
+        return "w" if longest <= 56 else "long"
 
     def shown(self, row: int, column: str) -> str | Markup:
         """Return what a cell shows."""
         if (row, column) in self.cells:
             return self.cells[row, column]
         value = self.data.rows[row][self.data.columns.index(column)]
+        known = self.words.get(column, {})
+        if value is not None and str(value) in known:
+            return known[str(value)]
         return show_p(value) if is_p(column) else show(value)
+
+
+def worded(data: Data, columns: Mapping[str, Callable[[str], str]]) -> dict[str, dict[str, str]]:
+    """Return the words of each value of some columns, where they differ from the value.
+
+    Parameters
+    ----------
+    data : Data
+    columns : mapping of str to function
+        From a value's text to its words; columns that the data lack are skipped.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for column, name in columns.items():
+        if column in data.columns:
+            place = data.columns.index(column)
+            values = dict.fromkeys(str(row[place]) for row in data.rows if row[place] is not None)
+            found[column] = {value: name(value) for value in values if name(value) != value}
+    return {column: words for column, words in found.items() if words}
 
 
 @dataclass(frozen=True)
@@ -298,7 +328,16 @@ class Viewer:
         return json_block(self.payload)
 
 
-Block = Figure | Table | Prose | Notice | Facts | Code | Pairs | Viewer
+@dataclass(frozen=True)
+class Fold:
+    """A table that the reader opens; print shows it opened."""
+
+    template: ClassVar[str] = "fold"
+    summary: str
+    table: Table
+
+
+Block = Figure | Table | Prose | Notice | Facts | Code | Pairs | Viewer | Fold
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ def mark_excluded(manifest: pd.DataFrame, quality: pd.DataFrame) -> pd.DataFrame
     return manifest.assign(status=states, reason=reasons)
 
 
-def left_out(manifest: pd.DataFrame, rdms: Arrays | None) -> list[str]:
-    """Return a sentence for everything that was left out: runs, then RDMs of whole subjects and regions."""
+def left_out(manifest: pd.DataFrame, rdms: Arrays | None, scores: pd.DataFrame | None = None) -> list[str]:
+    """Return a sentence for everything that was left out: runs, subjects of decoding, RDMs of subjects and regions."""
     items, known = [], set()
     if len(manifest):
         for _, row in manifest[manifest["status"] != "ok"].iterrows():
@@ -41,5 +41,18 @@ def left_out(manifest: pd.DataFrame, rdms: Arrays | None) -> list[str]:
             items.append(f"{text(row['run_id'])} (subject {text(row['subject'])}): {why}")
             known.add(why)
     extra = rdms.attributes.get("excluded", {}) if rdms is not None else {}
+    items += [f"Decoding of subject {who}: too few of its runs are left" for who in undecoded(manifest, scores)]
     # A run that is named above also leaves its RDM out, for the same reason.
     return [*items, *(f"RDM of {text(who)}: {text(why)}" for who, why in dict(extra).items() if text(why) not in known)]
+
+
+def undecoded(manifest: pd.DataFrame, scores: pd.DataFrame | None) -> list[str]:
+    """Return the subjects with some usable runs who have no scores because other runs of theirs were left out."""
+    if scores is None or not len(scores) or not {"subject", "task"} <= set(manifest.columns):
+        return []
+    decoded = {text(who) for who in scores.loc[scores["level"] == "subject", "subject"]}
+    who, bad = manifest["subject"].map(text), manifest["status"] != "ok"
+    # Runs of other tasks were never meant to be decoded.
+    same_task = manifest["task"].isin(manifest.loc[who.isin(decoded), "task"])
+    partly = set(who[bad & same_task]) & set(who[~bad & same_task])
+    return sorted(partly - decoded)

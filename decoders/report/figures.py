@@ -249,6 +249,35 @@ def _bar(drawing: Svg, bar: Bar, scale: Scale, x: float) -> None:
     drawing.text(x + 5, scale.start + 14, shorten(bar.label, 26), "t small", "end", rotate=-38)
 
 
+def strip_cell(
+    points: Sequence[tuple[float, str, str]],
+    nulls: Sequence[float],
+    ceiling: tuple[float, float],
+    ends: tuple[float, float],
+    label: str,
+    interval: tuple[float, float] = (math.nan, math.nan),
+) -> Markup:
+    """Draw every score of a row of the short verdict table: value, kind of its verdict, and tip of each point."""
+    drawing = Svg(208, 24, label, "mini")
+    scale = Scale(*ends, 6, 202)
+    drawing.line(6, 12, 202, 12, "grid")
+    if all(math.isfinite(v) for v in ceiling):
+        tip = f"noise ceiling {show(ceiling[0])} to {show(ceiling[1])}"
+        drawing.rect(scale(ceiling[0]), 3, scale(ceiling[1]) - scale(ceiling[0]), 18, "ceiling", tip)
+    if ends[0] < 0 < ends[1]:
+        drawing.line(scale(0), 3, scale(0), 21, "grid")
+    for null in nulls:
+        drawing.line(scale(null), 4, scale(null), 20, "null", f"mean of the null {show(null)}")
+    if all(math.isfinite(v) for v in interval):
+        tip = f"95 % interval {show(interval[0])} to {show(interval[1])}"
+        drawing.line(scale(interval[0]), 12, scale(interval[1]), 12, "whisker", tip)
+    style = {"above": (0, "mark c2"), "control": (3, "mark c1")}
+    for value, kind, tip in points:
+        shape, css = style.get(kind, (0, "hollow c7"))
+        drawing.mark(scale(value), 12, shape, 4.0, css, tip)
+    return drawing.markup()
+
+
 def interval_cell(
     score: float,
     low: float,

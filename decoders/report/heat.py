@@ -85,7 +85,7 @@ def matrix(
 def _cell_text(drawing: Svg, place: tuple[float, float], value: float, note: str, rgba: NDArray[np.uint8]) -> None:
     bright = float(rgba[:3] @ np.array([0.299, 0.587, 0.114])) > 140
     css = "t tiny on-bright" if bright else "t tiny on-dark"
-    drawing.text(place[0], place[1] + (0 if note else 4), show(value, 2), css, "middle")
+    drawing.text(place[0], place[1] + (0 if note else 4), show(round(float(value), 2) + 0.0, 2), css, "middle")
     if note:
         drawing.text(place[0], place[1] + 13, note, css, "middle")
 
@@ -190,7 +190,7 @@ def mosaic(
     across = max(1, min(len(chosen), 8))
     down = math.ceil(len(chosen) / across)
     step_x, step_y = wide * zoom + 10, tall * zoom + 22
-    drawing = Svg(max(across * step_x, 420), down * step_y + 52, label)
+    drawing = Svg(max(across * step_x, 330 + CHARACTER * len(unit)), down * step_y + 52, label)
     finite = volume.values[inside]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     for i, z in enumerate(chosen):
@@ -206,5 +206,10 @@ def mosaic(
         if truth is not None and (planted := truth[xs, ys, z].T[::-1]).any():
             drawing.raw_path(outline(planted), "truth", transform=move)
     drawing.text(0, 9, "L", "t tiny strong")
-    colour_bar(drawing, 2, down * step_y + 18, 170, (low, high), "viridis", unit)
+    foot = down * step_y + 18
+    colour_bar(drawing, 2, foot, 170, (low, high), "viridis", unit)
+    if truth is not None and truth.any():
+        x = 200 + CHARACTER * len(unit)
+        drawing.rect(x, foot, 11, 11, "truth-key")
+        drawing.text(x + 18, foot + 10, "planted voxels", "t small")
     return drawing.markup()

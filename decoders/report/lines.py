@@ -46,7 +46,9 @@ def line_chart(
     everything = [*series, *([band] if band else [])]
     xs = [place(v) for s in everything for v in s.x]
     ys = [v for s in everything for v in (*s.y, *s.low, *s.high)] + ([level.value] if level else [])
-    names = 14 + CHARACTER * max([len(shorten(s.label, 30)) for s in series] + [len(level.label) if level else 0])
+    names = 16 + 1.12 * CHARACTER * max(
+        [len(shorten(s.label, 30)) for s in series] + [len(level.label) if level else 0]
+    )
     left, top, width, height = 54.0, 14.0, *size
     drawing = Svg(left + width + names, top + height + 44, label)
     x_scale = Scale(*domain(xs, margin=0.02), left, left + width)

@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from decoders.report.words import control_title, count, listed, text, title
+from decoders.data.registry import registry
+from decoders.report.words import comparator_words, control_title, count, listed, text, title
 
 
 def methods(settings: Any, manifest: pd.DataFrame, packages: Mapping[str, str]) -> str:
@@ -52,18 +53,31 @@ def works(settings: Any, packages: Mapping[str, str]) -> list[str]:
     return found
 
 
+_FEATURES = {
+    "speech_seconds": "the seconds of speech",
+    "word_rate": "the rate of words",
+    "position": "the place in the story",
+}
+_PICTURES = {"cifar10": "CIFAR-10", "mnist": "MNIST", "phantom": "the phantom", "folder": "a folder"}
+
+
+def _cited(data: Any) -> str:
+    return str(registry().entry(data.name).citation.rstrip(".")) if data.source == "registry" else ""
+
+
 def _data(settings: Any, manifest: pd.DataFrame) -> str:
     source = {
         "bids": "a BIDS data set",
-        "registry": f"the public data set {settings.data.name}",
+        "registry": f"the public data set {settings.data.name} ({_cited(settings.data)})",
         "phantom": "a phantom of known truth",
     }[settings.data.source]
     if not len(manifest):
         return f"Recordings came from {source}."
     used = manifest[manifest["status"] == "ok"]
+    noun = "RDM" if "modality" in used and len(used) and (used["modality"] == "rdm").all() else "recording"
+    noun = f"simulated {noun}" if settings.data.source == "phantom" else noun
     sentence = (
-        f"We analysed {count(len(used), 'recording')} of "
-        f"{count(used['subject'].nunique(), 'person', 'people')} from {source}."
+        f"We analysed {count(len(used), noun)} of {count(used['subject'].nunique(), 'person', 'people')} from {source}."
     )
     left = manifest[manifest["status"] != "ok"]
     if len(left):
@@ -135,24 +149,26 @@ def _names(block: Any) -> str:
 def _encoding(block: Any) -> str:
     if block is None:
         return ""
+    seconds = listed([f"{w:g}" for w in block.windows_s])
     return (
         "Ridge encoding models predicted the recordings from "
-        f"{listed([name.replace('_', ' ') for name in block.features])} at delays of "
+        f"{listed([_FEATURES.get(name, name.replace('_', ' ')) for name in block.features])} at delays of "
         f"{listed([str(d) for d in block.delays])} TR, with the penalty chosen in inner contiguous folds and "
-        f"{block.n_blocks} contiguous test blocks separated by "
-        f"{block.gap_tr} volumes. Windows of {listed([f'{w:g}' for w in block.windows_s])} s were identified by "
-        "the correlation of decoded and true features; "
-        f"the null came from {block.n_nulls} circular shifts. Unseen subjects were averaged in groups of "
-        f"{block.average_subjects}."
+        f"{block.n_blocks} contiguous test blocks separated by {block.gap_tr} volumes. "
+        f"Windows of {seconds} s were identified by the correlation of predicted and measured brain activity: the "
+        "percentile of a window is the share of the other windows whose prediction correlates less with it. "
+        f"The null came from {count(block.n_nulls, 'circular shift')} of the text in time. Models were also "
+        f"tested on subjects that they had not seen, singly and averaged in groups of {block.average_subjects}."
     )
 
 
 def _voxels(block: Any) -> str:
     if block is None:
         return ""
-    words = {"phantom": "the phantom's own word embedding (an upper bound)", "trigram": "letter trigrams"}[
-        block.features
-    ]
+    words = {
+        "phantom": "the very word features that generated the phantom (an upper bound)",
+        "trigram": "letter trigrams",
+    }[block.features]
     return (
         "Responding voxels were located by an information bottleneck on the voxel grid: each voxel passes with a "
         "learnt gate or is replaced by noise; the loss adds "
@@ -161,7 +177,8 @@ def _voxels(block: Any) -> str:
         f"(sigma {block.sigma_voxels:g} voxels) and cross-fitted over runs in {block.folds} folds; "
         f"{count(block.n_null_gates, 'gate')} trained on targets rolled in time gave the null. "
         f"A ridge model was then refitted on the {block.select_share * 100:g} % of voxels with the highest values "
-        f"and tested on {count(block.test_runs, 'held-out run')}."
+        f"and tested on {count(block.test_runs, 'held-out run')}, whose windows were identified by the correlation of "
+        "decoded and true word features."
     )
 
 
@@ -169,11 +186,12 @@ def _learning(block: Any) -> str:
     if block is None:
         return ""
     training = block.training
+    pictures = _PICTURES.get(training.dataset, training.dataset)
     return (
         f"Networks ({listed(list(block.architectures))}) of the kinds "
         f"{listed([title(rule).lower() for rule in block.rules])} were trained with "
         f"{count(len(block.seeds), 'seed')} each on "
-        f"{training.n_train} pictures of {training.dataset} for {count(training.epochs, 'epoch')} (Adam, "
+        f"{training.n_train} pictures of {pictures} for {count(training.epochs, 'epoch')} (Adam, "
         f"one-cycle schedule with peak {training.learning_rate:g}, batches of {training.batch_size}) "
         f"and tested on {training.n_test} others. All rules started at the same weights and saw the same pictures "
         "in the same order. Features were taken in evaluation mode."
@@ -191,7 +209,7 @@ def _alignment(block: Any) -> str:
     )
     return (
         f"Model RDMs (1 - Pearson) were compared with {rdms} per subject by "
-        f"{block.comparators[0].replace('_', '-')}, beside "
+        f"{comparator_words(block.comparators[0])}, beside "
         f"{listed([control_title(name) for name in block.controls])} as controls. "
         f"Uncertainty came from {block.n_bootstrap} bootstrap resamples over stimuli, subjects and seeds with the "
         "variance corrected for crossed factors (Schütt et al. 2023); "

@@ -53,7 +53,12 @@ def _asset(name: str) -> str:
 
 
 def render_page(
-    study: str, title: str, summary: Sequence[str], facts: Sequence[tuple[str, str]], sections: Sequence[Section]
+    study: str,
+    title: str,
+    summary: Sequence[str],
+    facts: Sequence[tuple[str, str]],
+    sections: Sequence[Section],
+    sources: Sequence[str] = (),
 ) -> str:
     """Return the page; equal input gives equal text.
 
@@ -66,6 +71,8 @@ def render_page(
         Names and values of the strip under them.
     sections : sequence of Section
         Empty ones are left out.
+    sources : sequence of str
+        Attribution of the data, at the foot of the page.
     """
     style, script = _asset("style.css"), _asset("script.js")
     return (
@@ -81,6 +88,7 @@ def render_page(
             script=Markup(script),
             policy=policy(style, script),
             version=corticode_version(),
+            sources=sources,
         )
         .lstrip()
     )

@@ -179,11 +179,14 @@
   // Tables.
   $$(".tab").forEach((holder) => {
     const { columns, rows } = data(holder);
+    // What a value is called on the page; downloads keep the value itself.
+    const phrases = data(holder, "phrases") ?? {};
+    const named = (value, column) => phrases[column]?.[String(value)] ?? show(value, column);
     const body = $("tbody", holder), state = $(".state", holder), all = $(".show-all", holder);
     const first = Number(holder.dataset.first);
     const drawn = new Map($$("tr", body).map((line) => [Number(line.dataset.row), line]));
     const heads = $$("th", holder);
-    const texts = rows.map((row) => row.map((value) => (value === null ? "" : String(value))).join("\n").toLowerCase());
+    const texts = rows.map((row) => row.map((value, k) => (value === null ? "" : `${value}\n${phrases[columns[k]]?.[String(value)] ?? ""}`)).join("\n").toLowerCase());
     const chosen = new Map();
     const place = (head) => columns.indexOf(head.dataset.column);
     let words = [], order = null, open = false;
@@ -192,7 +195,7 @@
       if (!drawn.has(i)) {
         const made = element("tr", { "data-row": i });
         heads.forEach((head) => {
-          const td = element("td", { "data-label": head.textContent }, show(rows[i][place(head)], head.dataset.column));
+          const td = element("td", { "data-label": head.textContent }, named(rows[i][place(head)], head.dataset.column));
           td.className = head.className;
           made.append(td);
         });
@@ -241,7 +244,7 @@
       const heading = (heads.find((head) => place(head) === k) ?? { textContent: column[0].toUpperCase() + column.slice(1).replaceAll("_", " ") }).textContent;
       const menu = element("select", { "aria-label": `Only rows with this ${heading}` });
       menu.append(element("option", { value: "" }, `${heading}: all`));
-      values.forEach((value) => menu.append(element("option", { value: `=${value}` }, value === "null" ? "\u2013" : value)));
+      values.forEach((value) => menu.append(element("option", { value: `=${value}` }, value === "null" ? "\u2013" : phrases[column]?.[value] ?? value)));
       menu.addEventListener("change", () => {
         if (menu.value) chosen.set(k, menu.value.slice(1)); else chosen.delete(k);
         draw();
@@ -253,6 +256,14 @@
     $(".downloads", holder).hidden = false;
     $('[data-get="tsv"]', holder).addEventListener("click", () => saveTsv(columns, rows, holder.dataset.key));
   });
+
+  // Folded tables are printed open.
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = $$("details.fold:not([open])");
+    closed.forEach((fold) => { fold.open = true; });
+  });
+  addEventListener("afterprint", () => closed.forEach((fold) => { fold.open = false; }));
 
   // Texts and snippets.
   $$(".pairs").forEach((holder) => {

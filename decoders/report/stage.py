@@ -11,7 +11,6 @@ from decoders.report.page import MOST_BYTES, render_page
 from decoders.report.provenance import summary as provenance_summary
 from decoders.report.read import Results, read_results
 from decoders.report.sections import about, alignment, decoding, landing, learning, quality, voxels
-from decoders.report.words import count
 from decoders.stage import Job
 from decoders.store.atomic import write_text
 from decoders.store.tables import write_json
@@ -49,7 +48,8 @@ def build_page(results: Results, log: logging.Logger | None = None) -> str:
         log.info("sections: %s", ", ".join(section.key for section in sections if not section.empty))
     settings = results.settings
     title = settings.report.title or settings.study
-    return render_page(settings.study, title, landing.summary(results), _facts(results, settings), sections)
+    facts, sources = _facts(results, settings), about.attribution(settings)
+    return render_page(settings.study, title, landing.summary(results), facts, sections, sources)
 
 
 def _facts(results: Results, settings: Any) -> Sequence[tuple[str, str]]:
@@ -57,16 +57,17 @@ def _facts(results: Results, settings: Any) -> Sequence[tuple[str, str]]:
     facts = [
         (
             "Data",
-            {"bids": settings.data.root, "registry": settings.data.name, "phantom": "phantom of known truth"}[
+            {"bids": settings.data.root, "registry": settings.data.name, "phantom": "simulated phantom of known truth"}[
                 settings.data.source
             ],
         )
     ]
     if len(manifest):
         used = manifest[manifest["status"] == "ok"]
-        facts += [("People", str(used["subject"].nunique())), ("Recordings", f"{len(used)} of {len(manifest)}")]
+        noun = "RDMs" if landing.of_rdms(used) else "Recordings"
+        facts += [("People", str(used["subject"].nunique())), (noun, f"{len(used)} of {len(manifest)}")]
     blocks = {"decoding": settings.decoding, "learning": settings.learning, "alignment": settings.alignment}
     facts += [("Analyses", ", ".join(name for name, block in blocks.items() if block is not None) or "quality only")]
     if settings.learning is not None:
-        facts += [("Networks", count(len(results.cards), "network"))]
+        facts += [("Networks", str(len(results.cards)))]
     return [*facts, ("Seed", str(settings.seed))]

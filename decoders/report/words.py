@@ -16,33 +16,37 @@ RULES = {
 }
 _CONTROLS = {
     "pixel": "pixels",
-    "gabor": "Gabor energy, pooled",
-    "gabor_flat": "Gabor energy, flat",
+    "gabor": "pooled Gabor energy",
+    "gabor_flat": "flat Gabor energy",
     "gist": "GIST",
     "hog": "HOG",
     "word_rate": "word rate",
     "sound_power": "sound power",
+    "speech_seconds": "seconds of speech",
+    "position": "place in the story",
     "language_model": "language model alone",
-    "shifted": "time-shifted brain",
+    "shifted": "time-shifted text",
     "shuffled": "shuffled labels",
     "constant_name": "best constant name",
     "random_name": "random name",
     "noise": "noise input",
     "other_subject": "other subject",
 }
+N_WORDS = "subjects in rows of the group; tested samples in rows of one subject (1 where they are one series)"
 _MODELS = {
     "lda": "LDA",
     "ridge": "ridge",
     "speller": "character speller",
     "nearest_pattern": "nearest pattern",
-    "bottleneck_refit": "bottleneck, refit",
-    "ridge_all_voxels": "ridge, all voxels",
+    "bottleneck_refit": "ridge on selected voxels",
+    "ridge_all_voxels": "ridge on all voxels",
 }
 _METRICS = {
     "cer": "character error rate",
     "top1": "top-1 identification",
     "percentile": "identification percentile",
     "r": "correlation r",
+    "accuracy": "accuracy",
     "greedy_accuracy": "accuracy, spelled greedily",
     "greedy_cer": "character error rate, spelled greedily",
     "auc": "AUC",
@@ -53,11 +57,14 @@ _SPLITS = {
     "leave_one_run_out": "one run left out at a time",
     "block_halves": "block against block",
     "unseen_time": "unseen time",
-    "unseen_subject": "unseen subject, unseen time",
-    "unseen_subjects_averaged": "unseen subjects averaged, unseen time",
+    "test_runs": "held-out runs",
+    "unseen_subject": "unseen subject and time",
+    "unseen_subjects_averaged": "average of unseen subjects, unseen time",
 }
+_REST = re.compile(r"(split|seed) (\S+?)(?=,|$)")
 _RSA = re.compile(r"^rsa (?P<region>.+?): (?P<model>.+)$")
 _DECODED = re.compile(r"^(?P<task>\w[\w.]*): (?P<model>[\w:]+), (?P<metric>\w+)(?P<rest>, .*)?$")
+_RANKING = "rsa ranking of rules, "
 _WINDOW = re.compile(r"^window_(\d+(?:\.\d+)?)s$")
 
 
@@ -126,11 +133,40 @@ def split(name: str) -> str:
     return _SPLITS.get(str(name), str(name).replace("_", " "))
 
 
+@dataclass(frozen=True)
+class AnalysisName:
+    """The parts of the name of an analysis; those that it lacks are empty."""
+
+    kind: str
+    region: str = ""
+    model: str = ""
+    task: str = ""
+    metric: str = ""
+    split: str = ""
+    seed: str = ""
+
+
+def parse_analysis(name: str) -> AnalysisName:
+    """Return the parts of ``"rsa IT: backprop cnn3 fc1 32px"`` or ``"volume: lda, accuracy, split block_halves"``.
+
+    The kind is "ranking", "rsa", "decoding" or "other" (whose name stands as the task).
+    """
+    if name.startswith(_RANKING):
+        return AnalysisName("ranking", name.removeprefix(_RANKING))
+    if rsa := _RSA.match(name):
+        return AnalysisName("rsa", rsa["region"], rsa["model"])
+    if decoded := _DECODED.match(name):
+        rest = dict(_REST.findall(decoded["rest"] or ""))
+        parts = (rest.get("split", ""), rest.get("seed", ""))
+        return AnalysisName("decoding", "", decoded["model"], decoded["task"], decoded["metric"], *parts)
+    return AnalysisName("other", task=name)
+
+
 def analysis(name: str) -> str:
     """Return the words for an analysis of the verdict table."""
     rsa, decoded = _RSA.match(name), _DECODED.match(name)
-    if name.startswith("rsa ranking of rules, "):
-        return "Alignment, ranking of the rules, " + name.removeprefix("rsa ranking of rules, ")
+    if name.startswith(_RANKING):
+        return "Alignment, ranking of the rules, " + name.removeprefix(_RANKING)
     if rsa:
         return f"Alignment, {rsa['region']}: {parse_model(rsa['model']).words}"
     if decoded:
@@ -151,10 +187,27 @@ def window_seconds(task: str) -> float | None:
     return float(match[1]) if match else None
 
 
+def level(name: str) -> str:
+    """Return the words for a level."""
+    return {"subject": "one subject", "group": "group"}.get(str(name), str(name))
+
+
+def model_words(name: str) -> str:
+    """Return the words for a control, a user's model or a layer of a network; a region stays as it is."""
+    return title(name) if is_control(name) else parse_model(name).words if " " in name else name
+
+
+def comparator_words(name: str) -> str:
+    """Return the words for what compares two RDMs."""
+    known = {"spearman": "Spearman correlation", "rho_a": "rho-a", "kendall_tau_a": "Kendall's tau-a"}
+    return known.get(str(name), str(name).replace("_", "-"))
+
+
 def task(name: str) -> str:
     """Return the words for a task."""
     seconds = window_seconds(name)
-    return f"{seconds:g}-s windows" if seconds is not None else str(name).replace("_", " ")
+    known = {"volume": "names from single volumes", "block": "names from single blocks"}
+    return f"{seconds:g}-s windows" if seconds is not None else known.get(str(name), str(name).replace("_", " "))
 
 
 def colour_of(rule: str, known: list[str]) -> int:

@@ -160,9 +160,7 @@ def merge_blocks(events: Events, tr: float, gap_tr: float = BLOCK_GAP_TR) -> lis
     return blocks
 
 
-def label_volumes(
-    blocks: list[Block], times: NDArray[np.float64]
-) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
+def label_volumes(blocks: list[Block], times: NDArray[np.float64]) -> tuple[NDArray[np.object_], NDArray[np.int64]]:
     """Return condition and block of each volume, by the time at which it starts.
 
     Parameters

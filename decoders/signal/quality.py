@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from decoders.signal.preflight import Grid, same_grid
 from decoders.signal.steps import parameter_of, warnings_of
 from decoders.store.arrays import Array
 from decoders.store.recording import Recording
+from decoders.store.tables import read_table
 
 COLUMNS = (
     "run_id", "subject", "session", "task", "run", "kind", "n_volumes", "tr", "n_features", "tsnr_median",
@@ -50,6 +52,31 @@ def quality_row(run: Run, recording: Recording) -> dict[str, Any]:
         "excluded": recording.excluded or None,
         "warnings": "; ".join(warnings_of(recording.steps)) or None,
     }
+
+
+def decodable_subjects(path: str | Path, task: str | None, least: int) -> list[str]:
+    """Return the subjects of a quality table who can be decoded.
+
+    Parameters
+    ----------
+    path : str or Path
+        quality.tsv.
+    task : str or None
+        Runs of other tasks do not count; None takes all.
+    least : int
+        Usable runs that an analysis needs. A subject with fewer drops out if exclusions are the cause;
+        one who never had as many stays, and the analysis says what it needs.
+
+    Returns
+    -------
+    list of str
+        Sorted.
+    """
+    table = read_table(path, text_columns=("subject", "task", "excluded"))
+    table = table if task is None else table[table["task"] == task]
+    usable = table[table["excluded"].isna()].groupby("subject").size()
+    recorded = table.groupby("subject").size()
+    return sorted(str(subject) for subject, n in usable.items() if n >= min(least, recorded[subject]))
 
 
 def carpet(data: NDArray[np.float32], rows: int = CARPET_ROWS) -> NDArray[np.float16]:

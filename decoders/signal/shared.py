@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from decoders.errors import InputError
-from decoders.signal.preflight import Grid, check_grid
+from decoders.signal.preflight import Grid, check_grid, same_grid
 from decoders.store.recording import Recording
 
 
@@ -37,18 +37,22 @@ def share_features(recordings: Sequence[Recording]) -> list[Recording]:
 
 
 def _same(one: Recording, other: Recording) -> bool:
+    if one.data.shape[1] != other.data.shape[1] or (one.mask is None) != (other.mask is None):
+        return False
     if one.mask is not None and other.mask is not None:
-        return one.mask.shape == other.mask.shape and bool((one.mask == other.mask).all())
-    return one.names.shape == other.names.shape and bool((one.names == other.names).all())
+        return same_grid(_grid(one), _grid(other)) and bool((one.mask == other.mask).all())
+    return np.array_equal(one.names, other.names)
+
+
+def _grid(recording: Recording) -> Grid:
+    if recording.mask is None or recording.affine is None:
+        raise InputError("recordings of one kind", "voxels and others", _label(recording), "Choose one task.")
+    return Grid(recording.mask.shape, recording.affine, _label(recording))
 
 
 def _share_voxels(recordings: Sequence[Recording]) -> list[Recording]:
-    masks, grids = [], []
-    for recording in recordings:
-        if recording.mask is None or recording.affine is None:
-            raise InputError("recordings of one kind", "voxels and others", _label(recording), "Choose one task.")
-        masks.append(recording.mask)
-        grids.append(Grid(recording.mask.shape, recording.affine, _label(recording)))
+    grids = [_grid(recording) for recording in recordings]
+    masks = [recording.mask for recording in recordings if recording.mask is not None]
     for grid in grids[1:]:
         check_grid(grids[0], grid, "run")
     common = np.logical_and.reduce(masks)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pandas as pd
 
 from decoders.config import AlignmentSettings
-from decoders.errors import InputError
 from decoders.stage import Job
 from decoders.stats.verdicts import alignment_verdicts, decoding_verdicts
-from decoders.store.tables import read_table, write_table
+from decoders.store.tables import COLUMNS, read_table, write_table
 
 _ALIGNMENT = ("scores", "ceilings", "inference")
 _LABELS = ("subject", "split", "seed", "region", "model", "reference")
@@ -25,7 +24,7 @@ def run(job: Job) -> None:
         scores, ceilings, inference = (read_table(job.input(name), _LABELS) for name in _ALIGNMENT)
         tables.append(alignment_verdicts(scores, ceilings, inference, alpha))
     if not tables:
-        remedy = "Add a decoding or an alignment block to the study."
-        raise InputError("scores of decoding or of alignment", "none", "the study", remedy)
+        # A study may stop at preprocessing or at its networks: it then claims nothing.
+        tables.append(pd.DataFrame(columns=list(COLUMNS["verdicts"])))
     full = [table for table in tables if len(table)]
     write_table(job.outputs["verdicts"], pd.concat(full, ignore_index=True) if full else tables[0], "verdicts")

@@ -8,9 +8,12 @@
     Anything else; also where nothing was tested.
 
 *Decoding.* The controls of a row are the rows ``control:<name>`` of the same level, subject, task, metric and
-split; one that names its model in a column ``control_of`` counts for that model only. A control reaches a score if its
-own score, or the upper end of its interval, is no lower. The one that reaches highest is named. Rows whose table
-holds a p but no corrected p are corrected here (Holm, over the judged rows of one level, subject and metric).
+split; one that names its model in a column ``control_of`` counts for that model only. A control reaches a score if the
+upper end of its interval is no lower. One without an interval reaches it from the lower end of the score's own interval
+on; where neither has an interval nothing shows that they differ, so the control counts as reaching it. Of those that
+reach the score the one with the highest score is named. A control whose score is missing was not tested.
+Rows whose table holds a p but no corrected p are corrected here (Holm, over the judged rows of one level, subject and
+metric).
 
 *Alignment.* Above chance by the family "models against chance"; above all controls by the family "models against
 controls", whose one-sided test against the control that the model beats least clearly is a test against all of
@@ -76,8 +79,8 @@ def decoding_verdicts(scores: pd.DataFrame, alpha: float) -> pd.DataFrame:
     for _, group in table[~is_control].groupby([*place, "model"], dropna=False, sort=False):
         for row in _summaries(group).to_dict("records"):
             controls = table[is_control & _same(table, row, place) & _control_of(table, row["model"])]
-            beside = controls[_same(controls, row, ["split"])]
-            rows.append(_decoding_row(row, beside if len(beside) else controls, alpha))
+            # A control of another split was scored on other samples: it says nothing here.
+            rows.append(_decoding_row(row, controls[_same(controls, row, ["split"])], alpha))
     return _table(rows)
 
 
@@ -116,18 +119,21 @@ def _same(table: pd.DataFrame, row: dict[str, object], columns: list[str]) -> pd
 def _decoding_row(row: dict[str, object], controls: pd.DataFrame, alpha: float) -> dict[str, object]:
     score, null = float(row["score"]), float(row["null_mean"])  # type: ignore[arg-type]
     above = bool(float(row["p_corrected"]) <= alpha and not score <= null)  # type: ignore[arg-type]
-    reach = controls[["score", "ci_high"]].astype(float).max(axis=1)
-    if controls.empty or reach.isna().all():
-        by = UNTESTED
-    else:
-        top = reach.idxmax()
-        by = "" if score > reach[top] else str(controls.loc[top, "model"]).removeprefix(_CONTROL)
-    sentence, explained = verdict(above, by)
+    sentence, explained = verdict(above, _reached_by(score, float(row["ci_low"]), controls))  # type: ignore[arg-type]
     analysis = f"{row['task']}: {row['model']}, {row['metric']}"
     for key in ("split", "seed"):
         if not (pd.isna(row[key]) or str(row[key]).lower() in ("all", "mean")):
             analysis += f", {key} {row[key]}"
     return {**{key: row[key] for key in _COPIED}, "analysis": analysis, "verdict": sentence, "explained_by": explained}
+
+
+def _reached_by(score: float, low: float, controls: pd.DataFrame) -> str:
+    """Return the control that reaches a score with the lower limit `low`; empty where none does."""
+    own, high = controls["score"].astype(float), controls["ci_high"].astype(float)
+    reaching = own[(high >= score) | (own >= score) | (high.isna() & ~(own < low))]
+    if len(reaching) and reaching.notna().any():
+        return str(controls.loc[reaching.idxmax(), "model"]).removeprefix(_CONTROL)
+    return UNTESTED if controls.empty or own.isna().any() else ""
 
 
 def alignment_verdicts(

@@ -60,10 +60,10 @@ def stimulus_texts(runs: Sequence[Run], where: str | Path = "manifest.tsv") -> d
             continue
         path = run.path("text")
         if path is None:
-            remedy = f"Add the timings of '{run.stimulus}' to its data set, or leave the run out."
-            raise InputError(
-                f"a text for the stimulus '{run.stimulus}'", f"none for the run {run.run_id}", where, remedy
-            )
+            named = f"the stimulus '{run.stimulus}'" if run.stimulus else "each run of the task"
+            remedy = "Name its timing file in the column stim_file of its events, or leave the run out."
+            file = run.path("events") or where
+            raise InputError(f"a text for {named}", f"none for the run {run.run_id}", file, remedy)
         if texts.setdefault(run.stimulus, path) != path:
             raise InputError(
                 f"one text for the stimulus '{run.stimulus}'",

@@ -126,7 +126,7 @@ def test_a_network_that_is_not_trained_is_scored_but_not_ranked(study, tmp_path)
     assert not tables["inference"]["model"].str.startswith("backprop").any()
     assert not tables["inference"]["family"].str.startswith("rules against rules").any()
     note = tables["inference"].query("family == 'models against controls, IT'")["method"]
-    assert note.str.contains("left out as not trained: backprop cnn3 conv1 32px").all()
+    assert note.str.contains(r"left out as not trained: backprop cnn3 conv1 32px \(seed 0\)").all()
     assert read_arrays(path).attributes["not_ranked"] == ["backprop cnn3 conv1 32px", "backprop cnn3 fc1 32px"]
 
 

@@ -3,7 +3,8 @@ import pytest
 
 from decoders.alignment.bootstrap import resampled_scores
 from decoders.alignment.comparators import compare
-from decoders.alignment.contrasts import Model, Scores, draw_all
+from decoders.alignment.contrasts import Contrast, Model, Scores, draw_all
+from decoders.alignment.families import all_families
 from decoders.alignment.inference import (
     Plan,
     all_pairs,
@@ -11,6 +12,7 @@ from decoders.alignment.inference import (
     contrast_family,
     hardest_control,
 )
+from decoders.alignment.models import ModelRow, Models
 from decoders.alignment.rdm import correlation_rdm
 from decoders.stats.permutation import label_permutations, permutation_p
 from decoders.stats.resampling import draw_counts
@@ -144,6 +146,41 @@ def test_the_hardest_control_is_the_one_least_clearly_beaten():
     table = contrast_family("f", "x", [found, below, None], scores, PLAN, rng, "greater")
     assert table["p"][1] > 0.95
     assert "one-sided (greater)" in table["method"][0]
+
+
+def test_the_hardest_control_is_the_least_certain_one_where_degrees_of_freedom_differ(monkeypatch):
+    def found(scores, model, control):
+        df, t = {"few seeds": (1, 2.2), "many": (14, 2.0), "copy": (14, 0.0)}[control.name]
+        variance = 0.0 if control.name == "copy" else 0.01
+        return Contrast(model.name, control.name, 0.1 * t, variance, df, np.zeros(0), 1)
+
+    monkeypatch.setattr("decoders.alignment.inference.contrast", found)
+    model, few, many, copy = (Model(name, {"": 0}) for name in ("m", "few seeds", "many", "copy"))
+    # t 2.2 with one degree of freedom is p .14, t 2.0 with fourteen is p .03.
+    assert hardest_control(None, model, [few, many]).reference == "few seeds"
+    # A copy of the model was never beaten.
+    assert hardest_control(None, model, [few, copy, many]).reference == "copy"
+
+
+def test_trained_rules_are_held_against_the_untrained_layers_too():
+    rng = np.random.default_rng(0)
+    shared = patterns(rng)
+    recorded = recorded_rdms(rng, shared, noise=0.7)
+    # The untrained layer is as close as the trained one; the control is far.
+    values = {"backprop": shared, "untrained": shared + 0.1 * patterns(rng), "random_features": patterns(rng)}
+    rows = [ModelRow("control", "control:pixel", correlation_rdm(patterns(rng)))]
+    for layer, noise in (("fc1", 0.0), ("conv1", 5.0)):
+        for rule, own in values.items():
+            rdm = correlation_rdm(own + noise * patterns(rng))
+            rows.append(ModelRow("network", rule, rdm, "cnn3", "0", layer, "32"))
+    models = Models(rows)
+    scores = make_scores(rng, models.vectors, recorded)
+    orders = label_permutations(N_STIMULI, 50, rng)
+    table = all_families(models, {"IT": recorded}, {"IT": list("abcdefgh")}, {"IT": scores}, PLAN, orders, rng)
+    held = table[table["family"].str.startswith("models against controls")].set_index("model")["reference"]
+    assert held["backprop cnn3 fc1 32px"] == "untrained cnn3 fc1 32px"
+    # A baseline is held against the controls alone.
+    assert held["untrained cnn3 fc1 32px"] == held["random_features cnn3 conv1 32px"] == "control:pixel"
 
 
 def test_no_contrast_gives_an_empty_family():

@@ -59,8 +59,9 @@ def test_crossnobis_is_unbiased_and_in_the_order_asked_for(limit, repeats, monke
     assert np.corrcoef(found, pdist(means, "sqeuclidean"))[0, 1] > 0.9
 
 
-def test_wide_crossnobis_equals_the_narrow_one_with_the_same_noise(monkeypatch):
-    *data, _ = trials(np.random.default_rng(0))
+@pytest.mark.parametrize("n_features", [30, 80])  # fewer, and more, than the 45 trials
+def test_wide_crossnobis_equals_the_narrow_one_with_the_same_noise(n_features, monkeypatch):
+    *data, _ = trials(np.random.default_rng(0), n_features=n_features)
     monkeypatch.setattr(module, "MAX_NOISE_FEATURES", 10)
     found = recorded_rdm(*data, "crossnobis", "s", NAMES)
     values, conditions, runs = data

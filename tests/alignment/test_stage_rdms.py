@@ -84,11 +84,23 @@ def test_masks_that_do_not_fit_are_refused(tmp_path, shape, affine, fill, messag
 def test_runs_on_different_grids_are_refused():
     rng = np.random.default_rng(0)
     other = recording(rng, run="2", affine=np.diag([3.0, 2.0, 2.0, 1.0]))
-    with pytest.raises(InputError, match="one affine"):
+    with pytest.raises(InputError, match="on the grid of"):
         subject_trials([recording(rng), other], {})
     regions = Recording(np.ones((1, 3), dtype=np.float32), "region", "01", conditions=np.array(["a"], dtype=object))
     with pytest.raises(InputError, match="volumes, for masks of regions, found region"):
         subject_trials([regions], {"V1": "x"})
+
+
+def test_regions_that_differ_between_runs_are_matched_by_name():
+    def regions(run, names):
+        values = {"a": 1.0, "b": 2.0, "c": 3.0}
+        data = np.array([[values[name] for name in names]], dtype=np.float32)
+        labels = np.array(names, dtype=object)
+        return Recording(data, "region", "01", run=run, names=labels, conditions=np.array(["x"], dtype=object))
+
+    # As many columns in both runs, but of other regions: by position, b would be stacked on c.
+    trials = subject_trials([regions("1", ["a", "b"]), regions("2", ["c", "a"])], {})["all"]
+    assert trials.patterns.tolist() == [[1.0], [1.0]]
 
 
 def test_who_cannot_be_used_is_left_out_by_name(tmp_path):

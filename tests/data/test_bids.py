@@ -38,7 +38,13 @@ def test_a_raw_run(bids: Bids) -> None:
         }
     )
     run = one_run(root)
-    assert (run.run_id, run.subject, run.session, run.task, run.run) == ("sub-01_task-faces_run-01", "01", "", "faces", "01")
+    assert (run.run_id, run.subject, run.session, run.task, run.run) == (
+        "sub-01_task-faces_run-01",
+        "01",
+        "",
+        "faces",
+        "01",
+    )
     assert (run.modality, run.tr, run.n_volumes, run.start_time) == ("bold", 2.0, 6, 0.0)
     image, events, sidecar = run.path("image"), run.path("events"), run.path("sidecar")
     assert image
@@ -79,7 +85,9 @@ def test_filters(bids: Bids) -> None:
     }
     root = bids({"sub-01/sub-01_bold.json": TR, "sub-02/sub-02_bold.json": TR, **files})
     assert len(read(root)) == 8
-    assert [run.run_id for run in read(root, subjects=("02",), sessions=("b",), tasks=("x",))] == ["sub-02_ses-b_task-x"]
+    assert [run.run_id for run in read(root, subjects=("02",), sessions=("b",), tasks=("x",))] == [
+        "sub-02_ses-b_task-x"
+    ]
     with pytest.raises(InputError, match=r"the label '03', found 01, 02. Correct data.subjects"):
         read(root, subjects=("03",))
     with pytest.raises(InputError, match=r"data.tasks"):
@@ -131,7 +139,9 @@ def test_two_events_tables_that_apply_equally(bids: Bids) -> None:
             "run-1_events.tsv": EVENTS,
         }
     )
-    with pytest.raises(InputError, match=r"run-1_events.tsv and task-a_events.tsv|task-a_events.tsv and run-1_events.tsv"):
+    with pytest.raises(
+        InputError, match=r"run-1_events.tsv and task-a_events.tsv|task-a_events.tsv and run-1_events.tsv"
+    ):
         read(root)
 
 
@@ -313,7 +323,9 @@ label = st.from_regex(r"[A-Za-z0-9]{1,4}", fullmatch=True)
 
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
-def test_any_tree_of_runs_is_read_whole(bids: Bids, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
+def test_any_tree_of_runs_is_read_whole(
+    bids: Bids, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
     """Whatever subjects, sessions, tasks and runs there are: each image is one row, with its own files."""
     subjects = data.draw(st.lists(label, min_size=1, max_size=3, unique=True))
     sessions = data.draw(st.lists(label, max_size=2, unique=True))
@@ -336,6 +348,10 @@ def test_any_tree_of_runs_is_read_whole(bids: Bids, tmp_path_factory: pytest.Tem
     runs = read(root)
     found = [(run.run_id, run.subject, run.session, run.task, run.run, run.image) for run in runs]
     assert sorted(found) == sorted(expected)
-    assert all(bool(run.events) == with_events and Path(run.events).stem[: len(run.run_id)] in ("", run.run_id) for run in runs)
+    assert all(
+        bool(run.events) == with_events and Path(run.events).stem[: len(run.run_id)] in ("", run.run_id) for run in runs
+    )
     write_manifest(root / "manifest.tsv", runs)
-    assert [repr(run) for run in read_manifest(root / "manifest.tsv")] == [repr(run) for run in sorted(runs, key=lambda run: run.run_id)]
+    assert [repr(run) for run in read_manifest(root / "manifest.tsv")] == [
+        repr(run) for run in sorted(runs, key=lambda run: run.run_id)
+    ]

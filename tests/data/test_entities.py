@@ -18,7 +18,11 @@ names = st.builds(
 @given(names)
 def test_format_then_parse_gives_the_same_name(name: BidsName) -> None:
     parsed = parse_name(format_name(name))
-    assert (dict(parsed.entities), parsed.suffix, parsed.extension) == (dict(name.entities), name.suffix, name.extension)
+    assert (dict(parsed.entities), parsed.suffix, parsed.extension) == (
+        dict(name.entities),
+        name.suffix,
+        name.extension,
+    )
     assert format_name(parsed) == format_name(name)
 
 

@@ -10,7 +10,9 @@ from decoders.errors import InputError, IntegrityError
 
 label = st.from_regex(r"[A-Za-z0-9]{1,8}", fullmatch=True)
 # What labels and paths must survive: leading zeros, words that tables take for missing values, any script.
-tricky = st.sampled_from(["", "01", "1e5", "NA", "null", "nan", "None", "1.0", "True", "故事", 'a "quoted" one', "a;b", "#x"])
+tricky = st.sampled_from(
+    ["", "01", "1e5", "NA", "null", "nan", "None", "1.0", "True", "故事", 'a "quoted" one', "a;b", "#x"]
+)
 text = tricky | st.text(st.characters(categories=["L", "N", "P", "Zs"]), max_size=12).filter(
     lambda value: value.isprintable() and value != "n/a"
 )

@@ -282,7 +282,9 @@ def test_our_recipes_make_the_registered_files(tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.mirror
-def test_a_user_without_a_mirror_gets_the_same_files(mirror: Path, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_without_a_mirror_gets_the_same_files(
+    mirror: Path, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Every download of a whole entry, through the addresses of the shipped registry."""
     monkeypatch.delenv(MIRROR_VARIABLE)
     github = "https://raw.githubusercontent.com/"
@@ -291,4 +293,6 @@ def test_a_user_without_a_mirror_gets_the_same_files(mirror: Path, site: Site, t
     site.files = {file.url.removeprefix(github): (mirror / entry.name / file.path).read_bytes() for file in raw}
     folder = fetch(entry.name, cache=tmp_path, source=Registry(registry().entries, {github: site.address}))
     assert everything_below(folder) == everything_below(mirror / entry.name)
-    assert all((folder / name).read_bytes() == (mirror / entry.name / name).read_bytes() for name in everything_below(folder))
+    assert all(
+        (folder / name).read_bytes() == (mirror / entry.name / name).read_bytes() for name in everything_below(folder)
+    )

@@ -48,7 +48,9 @@ def test_shrinkage_is_scikit_learns(n_features):
 def test_mutated_shrinkage_is_noticed(monkeypatch):
     x, labels, runs, x_test = planted(40)
     monkeypatch.setattr(closed_form, "ledoit_wolf_amount", lambda own: 0.5 * ledoit_wolf_amount(own))
-    assert not np.allclose(lda_decisions(x, labels[None], runs, x_test, 4)[0], sklearn_decisions(x, labels, x_test), atol=1e-3)
+    assert not np.allclose(
+        lda_decisions(x, labels[None], runs, x_test, 4)[0], sklearn_decisions(x, labels, x_test), atol=1e-3
+    )
 
 
 def test_lda_survives_a_constant_feature_and_unequal_classes():
@@ -82,6 +84,23 @@ def test_ridge_is_himalayas_for_each_labelling(n_features):
             x, np.eye(4)[row], alphas, fit_intercept=True, cv=PredefinedSplit(fold), local_alpha=False, warn=False
         )
         assert decisions == pytest.approx(x_test @ fit[1] + fit[3], abs=1e-8)
+
+
+def test_inner_folds_of_ridge_see_nothing_of_what_they_predict():
+    from decoders.decoding.closed_form import _inner_losses
+
+    x, labels, runs, _ = planted(15)
+    targets = np.eye(4)[labels][:, None, :]
+    # Runs that differ in their means: centring by all of them would tell of the held-out one.
+    x = x + 5.0 * np.random.default_rng(0).standard_normal((runs.max() + 1, 1))[runs]
+    expected = np.zeros(2)
+    for test in inner_folds(runs):
+        centre, level = x[~test].mean(axis=0), targets[~test, 0].mean(axis=0)
+        for row, alpha in enumerate((1.0, 100.0)):
+            a = x[~test] - centre
+            weights = np.linalg.solve(a.T @ a + alpha * np.eye(15), a.T @ (targets[~test, 0] - level))
+            expected[row] += ((targets[test, 0] - level - (x[test] - centre) @ weights) ** 2).sum()
+    np.testing.assert_allclose(_inner_losses(x, targets, runs, (1.0, 100.0))[:, 0], expected)
 
 
 def test_ridge_that_picks_another_penalty_is_noticed():

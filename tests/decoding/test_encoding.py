@@ -8,7 +8,7 @@ import pytest
 
 from decoders.config import EncodingSettings
 from decoders.decoding import encoding
-from decoders.decoding.encode_scores import shared_scores
+from decoders.decoding.encode_scores import _block_interval, _interval, over_blocks, score_blocks, shared_scores
 from decoders.decoding.encoding import (
     averaged_unseen,
     correlate,
@@ -172,6 +172,20 @@ def test_a_null_that_is_not_rolled_fails_that_check(monkeypatch):
     assert group(result, "encoding", "unseen_time").p == 1
 
 
+def test_nulls_are_rolled_beyond_the_memory_of_speech_rate(monkeypatch):
+    shifts = []
+
+    def spy(features, design, shift):
+        shifts.append(shift)
+        return features
+
+    monkeypatch.setattr("decoders.decoding.encode_scores.rolled", spy)
+    encode(listeners(2), {"story": words()}, SETTINGS, np.random.default_rng(0))
+    # 40 s are 20 volumes, from either end of a run of 200.
+    assert len(set(shifts)) == 39
+    assert 20 <= min(shifts) < max(shifts) <= 180
+
+
 def test_same_seed_same_rows():
     first, second = (
         encode(listeners(), {"story": words()}, SETTINGS, np.random.default_rng(5)).table for _ in range(2)
@@ -186,6 +200,40 @@ def test_subjects_who_heard_different_stories_are_scored_alone():
     assert set(result.table.level) == {"subject"}
     assert set(result.table.split) == {"unseen_time"}
     assert set(result.predicted) == {"01", "02"}
+
+
+def test_a_single_subject_has_an_interval_over_its_blocks():
+    from scipy.stats import t as student
+
+    for runs in (listeners(), listeners(1)):
+        table = encode(runs, {"story": words()}, SETTINGS, np.random.default_rng(0)).table
+        alone = table[(table.level == "subject") & (table.model != "control:shifted")]
+        assert set(alone.model) == {"ridge", "control:word_rate", "control:position"}
+        assert ((alone.ci_low < alone.score) & (alone.score < alone.ci_high)).all()
+    rng = np.random.default_rng(0)
+    design = design_of([80], 4, 2, (1,), ALPHAS)
+    measured, predicted = rng.normal(size=(2, 1, 80, 3))
+    blocks = score_blocks(measured, predicted, design, {"window": 5, "too long": 30})
+    r = [[correlate(measured[0, s.test, k], predicted[0, s.test, k]) for k in range(3)] for s in design.splits]
+    np.testing.assert_allclose(blocks["encoding"][:, 0], np.mean(r, axis=1))
+    assert blocks["window"].shape == (4, 1)
+    assert np.isnan(over_blocks(blocks)["too long"]).all()
+    limits = student.interval(0.95, 3, np.mean(r), np.std(np.mean(r, axis=1), ddof=1) / 2)
+    np.testing.assert_allclose(_block_interval(blocks["encoding"][:, 0]), limits)
+    assert np.isnan(_block_interval(blocks["too long"][:, 0])).all()
+
+
+def test_the_interval_of_averaged_subjects_is_that_of_the_mean():
+    # The delete-d jackknife of a mean: its variance is that of the mean, whatever is left out.
+    rng = np.random.default_rng(0)
+    subjects = rng.normal(size=12)
+    for kept in (6, 9):
+        draws = np.array([rng.permutation(subjects)[:kept].mean() for _ in range(20_000)])
+        low, high = _interval("unseen_subjects_averaged", draws, np.zeros(0), kept / (12 - kept), rng)
+        assert (high - low) / 2 / 1.96 == pytest.approx(subjects.std(ddof=1) / np.sqrt(12), rel=0.03)
+    low, high = _interval("unseen_time", subjects, (subjects.sum() - subjects) / 11, 1.0, rng)
+    # Mutation: without the factor n - 1 the limits would be eleven times closer.
+    assert (high - low) / 2 / 2.201 == pytest.approx(subjects.std(ddof=1) / np.sqrt(12), rel=0.01)
 
 
 def test_a_run_without_words_is_named():

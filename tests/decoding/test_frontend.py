@@ -79,7 +79,9 @@ def test_windows_are_channels_and_linear_is_linear():
     front = FrontEnd(10, 3, "linear", n_volumes=2)
     assert isinstance(front.layers[1], nn.Linear)
     assert front(torch.zeros(4, 2, 10)).shape == (4, 3)
-    assert FrontEnd(blob((4, 4, 4)), 3, "patchify", n_volumes=2)(torch.zeros(5, 2, int(blob((4, 4, 4)).sum()))).shape == (5, 3)
+    assert FrontEnd(blob((4, 4, 4)), 3, "patchify", n_volumes=2)(
+        torch.zeros(5, 2, int(blob((4, 4, 4)).sum()))
+    ).shape == (5, 3)
 
 
 def test_convolutions_need_a_grid():

@@ -10,8 +10,9 @@ from scipy.ndimage import gaussian_filter
 
 from decoders.config import PhantomSettings, VoxelMapSettings, parse_settings
 from decoders.decoding import maps
+from decoders.decoding.bottleneck import GateFit
 from decoders.decoding.refit import decode_runs, identification_scores
-from decoders.decoding.stage_voxels import locate, prepare, recovery_table, refit
+from decoders.decoding.stage_voxels import VoxelMaps, locate, oracle, prepare, recovery_table, refit
 from decoders.errors import InputError
 from decoders.store.recording import Recording
 
@@ -164,6 +165,24 @@ def test_test_runs_have_no_say_in_the_maps(phantom):
     np.testing.assert_allclose(train.std(0), 1, atol=1e-4)
 
 
+def test_decoders_are_fitted_to_training_runs_and_tested_on_the_others(phantom, monkeypatch):
+    settings = VoxelMapSettings(features="phantom", test_runs=2, select_share=0.06)
+    heard, seen = listening(phantom), []
+
+    def spy(train_x, train_y, test_x, *rest):
+        seen.append(([id(run) for run in train_x], len(train_y), [id(run) for run in test_x]))
+        return decode_runs(train_x, train_y, test_x, *rest)
+
+    monkeypatch.setattr("decoders.decoding.stage_voxels.decode_runs", spy)
+    n = int(heard.mask.sum())
+    values = np.random.default_rng(0).normal(size=(4, n)).astype(np.float32)
+    found = VoxelMaps(GateFit(*values, np.zeros((1, 3))), *values[:3])
+    refit(heard, found, settings, np.random.default_rng(0))
+    oracle(heard, np.arange(n) < 20, settings, np.random.default_rng(0))
+    identities = [id(run) for run in heard.x]
+    assert seen == [(identities[:-2], 5, identities[-2:])] * 4
+
+
 def test_runs_are_brought_to_common_voxels():
     mask_b = MASK.copy()
     mask_b[1, 1, 1] = False
@@ -217,7 +236,13 @@ def test_the_stage_from_folder_to_files(tmp_path, monkeypatch):
         run_stage("preprocess", study, {"manifest": [manifest]}, {"recording": recordings[-1]}, {"run": run.run_id})
     text = {"words": root / "words.tsv", "characters": root / "characters.tsv"}
     run_stage("text", study, {"manifest": [manifest]}, text)
-    contents = []
+    contents, seen = [], []
+
+    def spy(training, *rest):
+        seen.append(len(training.x))
+        return locate(training, *rest)
+
+    monkeypatch.setattr("decoders.decoding.stage_voxels.locate", spy)
     for attempt in ("a", "b"):
         outputs = {name: root / attempt / f"map-{name}.nii.gz" for name in ("gate", "encoding", "combined")}
         outputs |= {name: root / attempt / f"{name}.tsv" for name in ("scores", "recovery")}
@@ -226,6 +251,8 @@ def test_the_stage_from_folder_to_files(tmp_path, monkeypatch):
         run_stage("voxels", study, inputs, outputs, {"subject": "01"})
         contents.append({name: path.read_bytes() for name, path in outputs.items()})
     assert contents[0] == contents[1]
+    # The maps never see the test run.
+    assert seen == [3, 3]
     recovery = (root / "a" / "recovery.tsv").read_text().splitlines()
     assert recovery[0].startswith("seed\tgrid\tr0\tmap\tauc\tap")
     assert recovery[1].startswith("5\t8x10x8\t0.5\tgate\t")

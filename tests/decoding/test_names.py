@@ -46,9 +46,17 @@ def recordings(n_runs=4, signal=1.0, repeats=1, lag=0, seed=0, shape=(4, 5, 2)):
         data = np.roll(np.array(x), lag, axis=0) + rng.standard_normal((len(x), centres.shape[1]))
         runs.append(
             Recording(
-                data.astype(np.float32), "volume", "01", task="objects", run=f"{run + 1:02d}",
-                time=np.arange(len(x)) * 2.0, tr=2.0, conditions=np.array(conditions, dtype=object),
-                groups=np.array(groups), mask=np.ones(shape, dtype=bool), affine=np.eye(4),
+                data.astype(np.float32),
+                "volume",
+                "01",
+                task="objects",
+                run=f"{run + 1:02d}",
+                time=np.arange(len(x)) * 2.0,
+                tr=2.0,
+                conditions=np.array(conditions, dtype=object),
+                groups=np.array(groups),
+                mask=np.ones(shape, dtype=bool),
+                affine=np.eye(4),
             )
         )
     return runs
@@ -94,7 +102,11 @@ def test_unnamed_conditions_and_excluded_runs_are_left_out():
         (lambda runs: [], {}, "a run that can be used"),
         (lambda runs: runs, {"conditions": ("cat", "dog")}, "no volume named dog"),
         (lambda runs: runs, {"conditions": ("cat",)}, "two or more names"),
-        (lambda runs: [dataclasses.replace(runs[0], conditions=runs[0].conditions[:3])], {}, "a condition for each volume"),
+        (
+            lambda runs: [dataclasses.replace(runs[0], conditions=runs[0].conditions[:3])],
+            {},
+            "a condition for each volume",
+        ),
         (lambda runs: [runs[0], dataclasses.replace(runs[1], data=runs[1].data[:, 1:])], {}, "the same voxels"),
         (lambda runs: [runs[0], dataclasses.replace(runs[1], mask=~runs[1].mask)], {}, "the same voxels"),
     ],
@@ -168,6 +180,10 @@ def test_the_constant_name_is_chosen_on_the_other_runs():
     # Run 0 holds one name only; its constant name must come from the others.
     skewed = dataclasses.replace(items, label=np.where(items.run == 0, 1, 2))
     assert set(scores.constant_name(skewed)[items.run == 0]) == {2}
+    # … even where it holds most of the items.
+    run = np.repeat([0, 1], [10, 3])
+    skewed = dataclasses.replace(items, label=np.where(run == 0, 1, 2), run=run)
+    assert scores.constant_name(skewed).tolist() == [2] * 10 + [1] * 3
 
 
 def test_agreement_of_maps():
@@ -183,7 +199,9 @@ def settings(**keys):
 
 
 def test_the_study_of_planted_names():
-    outcome = decode_names(recordings(6, signal=1.5), settings(head="linear", epochs=20), draw, logging.getLogger("test"))
+    outcome = decode_names(
+        recordings(6, signal=1.5), settings(head="linear", epochs=20), draw, logging.getLogger("test")
+    )
     table = outcome.scores_table("01").set_index(["task", "model", "metric"])
     for model in ("lda", "ridge", "speller"):
         row = table.loc[("block", model, "accuracy")]
@@ -207,7 +225,9 @@ def test_the_study_of_planted_names():
 
 
 def test_noise_is_not_claimed():
-    outcome = decode_names(recordings(6, signal=0.0), settings(models=("lda", "ridge")), draw, logging.getLogger("test"))
+    outcome = decode_names(
+        recordings(6, signal=0.0), settings(models=("lda", "ridge")), draw, logging.getLogger("test")
+    )
     table = outcome.scores_table("01")
     assert table.p.dropna().min() > 0.05
 

@@ -46,9 +46,17 @@ def haxby():
         groups = np.where(labels[part] == "rest", -1, np.cumsum(starts))
         runs.append(
             Recording(
-                cleaned(series[part], HIGH_PASS_S, TR), "volume", "1", task="objects", run=f"{run + 1:02d}",
-                time=np.arange(RUN_LENGTH) * TR, tr=TR, conditions=labels[part], groups=groups,
-                mask=mask, affine=image.affine,
+                cleaned(series[part], HIGH_PASS_S, TR),
+                "volume",
+                "1",
+                task="objects",
+                run=f"{run + 1:02d}",
+                time=np.arange(RUN_LENGTH) * TR,
+                tr=TR,
+                conditions=labels[part],
+                groups=groups,
+                mask=mask,
+                affine=image.affine,
             )
         )
     return collect_samples(runs), mask

@@ -6,9 +6,14 @@ from decoders.decoding.names import Samples
 from decoders.decoding.names_text import text_row, text_rows
 
 SAMPLES = Samples(
-    x=np.zeros((5, 2), dtype=np.float32), label=np.array([0, 0, 1, 1, 0]), run=np.array([0, 0, 0, 1, 1]),
-    block=np.array([0, 0, 1, 2, 3]), time=np.array([4.0, 6.0, 10.0, 2.0, 8.0]), names=("cat", "dog"),
-    runs=("01", "07"), tr=2.0,
+    x=np.zeros((5, 2), dtype=np.float32),
+    label=np.array([0, 0, 1, 1, 0]),
+    run=np.array([0, 0, 0, 1, 1]),
+    block=np.array([0, 0, 1, 2, 3]),
+    time=np.array([4.0, 6.0, 10.0, 2.0, 8.0]),
+    names=("cat", "dog"),
+    runs=("01", "07"),
+    tr=2.0,
 )
 
 
@@ -23,4 +28,9 @@ def test_a_row_per_volume():
     rows = text_rows(SAMPLES, "volume", ["cat"] * 5, "speller")
     assert [row["onset"] for row in rows] == SAMPLES.time.tolist()
     assert {row["duration"] for row in rows} == {2.0}
-    assert text_row(SAMPLES, np.array([3]), "dog", "x", "lda") == {**rows[3], "decoded": "dog", "split": "x", "model": "lda"}
+    assert text_row(SAMPLES, np.array([3]), "dog", "x", "lda") == {
+        **rows[3],
+        "decoded": "dog",
+        "split": "x",
+        "model": "lda",
+    }

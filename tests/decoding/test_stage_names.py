@@ -37,7 +37,9 @@ def write_inputs(folder):
             )  # fmt: skip
             recordings.append(folder / f"{run_id}_recording.h5")
             write_recording(recordings[-1], recording)
-            manifest.append(Run(run_id=run_id, subject=subject, task="objects", run=str(number + 1), tr=1.0, n_volumes=6))
+            manifest.append(
+                Run(run_id=run_id, subject=subject, task="objects", run=str(number + 1), tr=1.0, n_volumes=6)
+            )
     write_manifest(folder / "manifest.tsv", manifest)
     return {"manifest": [folder / "manifest.tsv"], "recording": recordings}
 

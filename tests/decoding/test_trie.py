@@ -8,7 +8,11 @@ from hypothesis import strategies as st
 from decoders.decoding.trie import END, build_trie
 
 NAMES = ("cat", "chair", "cats", "面", "面孔")
-vocabularies = st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8), min_size=1, max_size=8)
+vocabularies = st.lists(
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=8),
+    min_size=1,
+    max_size=8,
+)
 
 
 def walk(trie, symbols):

@@ -9,7 +9,7 @@ import torch
 from decoders.config import LearningSettings, TrainingSettings
 from decoders.errors import IntegrityError
 from decoders.learning import stage, stage_networks
-from decoders.learning.network import Budget, Seeds, TrainingSet, train_network
+from decoders.learning.network import Budget, Seeds, TrainingSet, readout_accuracy, train_network
 from decoders.models.networks import build_network, load_network
 from decoders.models.trainer import TrainingData
 from decoders.stage import Job, SettingsSlice, run_stage
@@ -238,3 +238,18 @@ def test_the_job_seeds_do_not_let_the_rule_choose_its_start(folder):
         seeds.append((job.torch_seed("network", "cnn3", 0), job.torch_seed("order", 0)))
     assert seeds[0] == seeds[1]
     assert stage.read_training_set(folder / "set.h5").class_names == ["left", "middle", "right"]
+
+
+def test_accuracies_are_those_of_pictures_that_nothing_was_fitted_to():
+    # Labels without relation to the pictures: whoever has seen the test labels scores high, whoever has not is at 1/3.
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (180, 4, 4, 3), dtype=np.uint8), rng.integers(0, 3, 180)
+    data = TrainingSet(TrainingData(x[:90], y[:90]), TrainingData(x[90:], y[90:]), ["a", "b", "c"], "noise")
+    assert readout_accuracy(lambda batch: {"tap": batch.flatten(1)}, data) < 0.6
+    # Mutation: the same pictures on both sides.
+    seen = TrainingSet(data.train, data.train, ["a", "b", "c"], "noise")
+    assert readout_accuracy(lambda batch: {"tap": batch.flatten(1)}, seen) > 0.8
+    result = train_network("backprop", "mlp", data, Budget(15, 30, 3e-3), Seeds(0, 0, 0))
+    assert result.history.rows[-1]["accuracy"] > 0.8
+    assert result.measured["test_accuracy"] < 0.6
+    assert result.measured["readout_accuracy"] < 0.6

@@ -80,12 +80,12 @@ def test_nothing_is_requested_while_reading_to_the_end(watched):
 
 
 def test_tables_sort_both_ways_with_missing_values_last(watched):
-    button = "#tab-recovery th:nth-child(4) button"
+    button = "#tab-recovery th:nth-child(1) button"
     watched.page.click(button)
-    assert watched.column("recovery", 4) == ["combined", "encoding", "gate"]
+    assert watched.column("recovery", 1) == ["combined map", "encoding map", "selection map"]
     watched.page.click(button)
-    assert watched.column("recovery", 4) == ["gate", "encoding", "combined"]
-    assert watched.page.get_attribute("#tab-recovery th:nth-child(4)", "aria-sort") == "descending"
+    assert watched.column("recovery", 1) == ["selection map", "encoding map", "combined map"]
+    assert watched.page.get_attribute("#tab-recovery th:nth-child(1)", "aria-sort") == "descending"
     watched.page.click('#tab-verdicts th[data-column="score"] button')
     scores = watched.column("verdicts", 2)
     assert scores[-2:] == ["–", "–"]
@@ -94,9 +94,9 @@ def test_tables_sort_both_ways_with_missing_values_last(watched):
 
 
 def test_a_table_sorts_with_the_keyboard(watched):
-    watched.page.focus("#tab-recovery th:nth-child(4) button")
+    watched.page.focus("#tab-recovery th:nth-child(1) button")
     watched.page.keyboard.press("Enter")
-    assert watched.page.get_attribute("#tab-recovery th:nth-child(4)", "aria-sort") == "ascending"
+    assert watched.page.get_attribute("#tab-recovery th:nth-child(1)", "aria-sort") == "ascending"
 
 
 def test_tables_filter_by_words_and_by_menus(watched):

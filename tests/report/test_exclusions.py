@@ -44,4 +44,16 @@ def test_a_constant_subject_is_named_at_the_top_and_not_counted(study, tools, tm
     )
     notice = landing.section(results).parts[0].blocks[0]
     assert "sub-01_task-pictures_run-01 (subject 01): all regions are constant" in notice.items
-    assert "7 recordings of 4 people; 2 were excluded" in landing.summary(results)[0]
+    assert "7 simulated recordings of 4 people; 2 were excluded" in landing.summary(results)[0]
+
+
+def test_a_subject_whom_exclusions_cost_the_decoding_is_named():
+    subjects, states = ["1", "1", "2", "2", "3", "3"], ["ok", "ok", "ok", "excluded", "excluded", "excluded"]
+    manifest = pd.DataFrame(
+        {"run_id": list("abcdef"), "subject": subjects, "task": "x", "status": states, "reason": "flat"}
+    )
+    scores = pd.DataFrame({"level": ["subject"], "subject": ["1"]})
+    assert "Decoding of subject 2: too few of its runs are left" in left_out(manifest, None, scores)
+    assert len(left_out(manifest, None, scores)) == 4
+    other = manifest.assign(task=["x", "x", "y", "y", "x", "x"])
+    assert not [item for item in left_out(other, None, scores) if "Decoding" in item]

@@ -13,7 +13,7 @@ def test_the_text_says_what_the_settings_say(study, tools):
         {"numpy": "2.0", "corticode": "0.1.0"},
     )
     for part in (
-        "8 recordings of 4 people",
+        "8 simulated recordings of 4 people",
         "sub-33_task-pictures_run-01 (all 6 regions are constant)",
         "cut-off 100 s",
         "5 times the mean",

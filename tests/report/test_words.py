@@ -31,7 +31,7 @@ def test_models_are_parsed():
             "window_40s: ridge, percentile, split unseen_time",
             "40-s windows: ridge, identification percentile, unseen time",
         ),
-        ("volume: lda, accuracy", "Volume: LDA, accuracy"),
+        ("volume: lda, accuracy", "Names from single volumes: LDA, accuracy"),
         ("something else entirely", "something else entirely"),
     ],
 )

@@ -224,7 +224,9 @@ def test_fmriprep_like_derivatives(study, rng):
     (study.root / "bold.json").write_text('{"RepetitionTime": 2.0, "StartTime": 0.95}')
     header = "\t".join(["trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z", "std_dvars", "a_comp_cor_00"])
     rows = rng.standard_normal((60, 8)) * 0.01
-    lines = ["\t".join("n/a" if (i, j) == (0, 6) else f"{v:.6f}" for j, v in enumerate(row)) for i, row in enumerate(rows)]
+    lines = [
+        "\t".join("n/a" if (i, j) == (0, 6) else f"{v:.6f}" for j, v in enumerate(row)) for i, row in enumerate(rows)
+    ]
     (study.root / "c.tsv").write_text("\n".join([header, *lines]))
     study.change(confounds="c.tsv", space="MNI152NLin2009cAsym")
     recording = prepare(study, PreprocessSettings(confounds=("motion24", "compcor", "scrub")), needs_sidecar=True)

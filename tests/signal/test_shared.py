@@ -30,10 +30,23 @@ def test_voxels_are_matched_by_place(rng, affine):
 
 
 def test_regions_are_matched_by_name(rng):
-    one = Recording(np.arange(6, dtype=np.float32).reshape(2, 3), "region", "1", names=np.array(["a", "b", "c"], object))
+    one = Recording(
+        np.arange(6, dtype=np.float32).reshape(2, 3), "region", "1", names=np.array(["a", "b", "c"], object)
+    )
     two = Recording(np.arange(4, dtype=np.float32).reshape(2, 2), "region", "2", names=np.array(["c", "a"], object))
     first, second = share_features([one, two])
     assert first.names.tolist() == second.names.tolist() == ["a", "c"]
     assert first.data.tolist() == [[0, 2], [3, 5]]
     assert second.data.tolist() == [[1, 0], [3, 2]]
     assert share_features([one, one])[0] is one
+
+
+def test_one_mask_on_two_grids_is_refused(rng, affine):
+    mask = np.ones((4, 4, 4), bool)
+    one = voxels(rng, mask, affine)
+    with pytest.raises(InputError, match="on the grid of"):
+        share_features([one, voxels(rng, mask, affine + np.diag([1.0, 0, 0, 0]))])
+    with pytest.raises(InputError, match="voxels and others"):
+        share_features(
+            [one, Recording(np.ones((5, 3), np.float32), "region", "1", names=np.array(["a", "b", "c"], object))]
+        )

@@ -1,11 +1,13 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from decoders.data.manifest import Run
-from decoders.signal.quality import COLUMNS, TsnrMap, carpet, quality_row
+from decoders.signal.quality import COLUMNS, TsnrMap, carpet, decodable_subjects, quality_row
 from decoders.store.recording import Recording
+from decoders.store.tables import write_table
 
 
 @pytest.fixture
@@ -76,3 +78,14 @@ def test_tsnr_of_regions_is_matched_by_name():
     arrays = found.arrays("1")
     assert arrays["tsnr/1"].values.tolist() == [10, 30, 50]
     assert arrays["tsnr_names/1"].values.tolist() == ["a", "b", "c"]
+
+
+def test_subjects_whom_exclusions_cost_too_many_runs_drop_out(tmp_path):
+    rows = [("1", "x", None)] * 3 + [("2", "x", None)] * 2 + [("2", "x", "flat"), ("3", "x", "flat")]
+    rows += [("4", "x", None)] * 2 + [("5", "y", None)]
+    write_table(tmp_path / "q.tsv", pd.DataFrame(rows, columns=["subject", "task", "excluded"]))
+    assert decodable_subjects(tmp_path / "q.tsv", "x", 3) == ["1", "4"]
+    assert decodable_subjects(tmp_path / "q.tsv", "x", 2) == ["1", "2", "4"]
+    assert decodable_subjects(tmp_path / "q.tsv", None, 1) == ["1", "2", "4", "5"]
+    write_table(tmp_path / "n.tsv", pd.DataFrame([("1", None, None)], columns=["subject", "task", "excluded"]))
+    assert decodable_subjects(tmp_path / "n.tsv", None, 3) == ["1"]

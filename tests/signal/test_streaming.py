@@ -23,7 +23,8 @@ def mask(rng):
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize(
-    ("dtype", "slope"), [(np.int16, None), (np.int16, (0.7, 3.0)), (np.uint8, None), (np.float64, None), (">i2", (2, 0))]
+    ("dtype", "slope"),
+    [(np.int16, None), (np.int16, (0.7, 3.0)), (np.uint8, None), (np.float64, None), (">i2", (2, 0))],
 )
 def test_reads_what_nibabel_reads(tmp_path, save, rng, mask, suffix, dtype, slope):
     data = rng.integers(0, 200, (5, 4, 3, 8))

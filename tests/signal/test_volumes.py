@@ -75,7 +75,9 @@ def test_resampling_is_nilearns_and_carries_bad_voxels(tmp_path, save, run, step
     assert np.allclose(series.data, truth, atol=1e-3)
     assert np.allclose(series.affine, affine)
     data[3:5, 3:5, 2:4, 0] = np.nan
-    bad = read_volume(open_image(save(tmp_path / "b.nii", data)), mask, VolumeOptions(resample_mm=4.0, max_bad_share=0.3), steps)
+    bad = read_volume(
+        open_image(save(tmp_path / "b.nii", data)), mask, VolumeOptions(resample_mm=4.0, max_bad_share=0.3), steps
+    )
     assert bad.n_bad > series.n_bad
     assert np.isfinite(bad.data).all()
 

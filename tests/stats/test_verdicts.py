@@ -38,6 +38,45 @@ SHUFFLED = ("control:shuffled", 0.12, 0.20, np.nan, {})
             "above chance but explained by noise",
             "noise",
         ),
+        # … and against the lower end of the score's own interval, the only one there is.
+        (
+            [("lda", 0.3, 0.4, 0.001, {"ci_low": 0.2}), ("control:noise", 0.25, np.nan, np.nan, {})],
+            "above chance but explained by noise",
+            "noise",
+        ),
+        (
+            [("lda", 0.3, 0.4, 0.001, {"ci_low": 0.2}), ("control:random_name", 0.125, np.nan, np.nan, {})],
+            "above all controls",
+            None,
+        ),
+        # Two bare numbers do not show a difference.
+        (
+            [("lda", 0.3, np.nan, 0.001, {"ci_low": np.nan}), ("control:word_rate", 0.28, np.nan, np.nan, {})],
+            "above chance but explained by word_rate",
+            "word_rate",
+        ),
+        # The strongest control that reaches the score is named, not the vaguest one.
+        (
+            [
+                ("lda", 0.77, 0.83, 0.001, {}),
+                ("control:position", 0.62, 0.82, np.nan, {}),
+                ("control:word_rate", 0.75, 0.81, np.nan, {}),
+            ],
+            "above chance but explained by word_rate",
+            "word_rate",
+        ),
+        # A control without a score was not tested, whatever the others say.
+        (
+            [("lda", 0.9, 0.95, 0.001, {}), SHUFFLED, ("control:noise", np.nan, np.nan, np.nan, {})],
+            "above chance but explained by controls that were not tested",
+            "controls that were not tested",
+        ),
+        # A control of another split was scored on other samples.
+        (
+            [("lda", 0.9, 0.95, 0.001, {}), ("control:noise", 0.1, 0.1, np.nan, {"split": "unseen_subject"})],
+            "above chance but explained by controls that were not tested",
+            "controls that were not tested",
+        ),
         (
             [("lda", 0.9, 0.95, 0.001, {})],
             "above chance but explained by controls that were not tested",

@@ -5,7 +5,14 @@ from scipy.spatial.distance import pdist
 from skimage.feature import hog
 
 from decoders.errors import InputError
-from decoders.stimuli.controls import CATEGORY_COLUMNS, DEFINITIONS, FEATURES, category_rdm, control_rdms
+from decoders.stimuli.controls import (
+    CATEGORY_COLUMNS,
+    DEFINITIONS,
+    FEATURES,
+    category_rdm,
+    control_rdms,
+    silhouette_features,
+)
 from decoders.stimuli.filters import gabor_energy, grey, grid_means, normalised, wavelengths
 from decoders.stimuli.images import Pictures
 
@@ -49,6 +56,14 @@ def test_pixels_luminance_and_silhouette_by_their_definition(pictures):
     np.testing.assert_allclose(one(pictures, "silhouette").rdm, pdist(mask.astype(float), "correlation"), atol=1e-12)
     means = (values @ [0.299, 0.587, 0.114]).mean(axis=(1, 2))
     np.testing.assert_allclose(one(pictures, "luminance").rdm, pdist(means[:, None], "cityblock"), atol=1e-12)
+
+
+def test_a_saturated_colour_belongs_to_the_silhouette():
+    # One channel below .97 is enough: pure yellow is no white ground.
+    picture = np.full((4, 4, 3), 255, dtype=np.uint8)
+    picture[1, 2] = (255, 255, 0)
+    mask = silhouette_features(picture)
+    assert mask.sum() == mask.reshape(4, 4)[1, 2] == 1
 
 
 def test_hog_is_that_of_scikit_image(pictures):

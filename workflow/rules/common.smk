@@ -18,12 +18,14 @@ shell.prefix(
     f'else python3 -m decoders.cli "$@"; fi; }}}}; '
 )
 
-from decoders.config import parse_settings
+from decoders.config import parse_settings, read_study
 from decoders.errors import CorticodeError
 from decoders.stage import SettingsSlice
 from decoders.stages import stage_digest
 
 try:
+    for file in workflow.configfiles:
+        read_study(file)  # Snakemake lets the last of two equal keys win
     STUDY = parse_settings(dict(config), workflow.configfiles[-1] if workflow.configfiles else "--config")
 except CorticodeError as error:
     raise WorkflowError(str(error)) from None
@@ -125,7 +127,8 @@ def tree():
     digest = hashlib.sha256()
     for folder in filter(None, (STUDY.data.root, STUDY.data.derivatives)):
         for path in sorted(Path(folder).rglob("*")):
-            if path.is_file():
+            # Results may lie in the data set's folder; they must not renew the manifest that they come from.
+            if path.is_file() and path.relative_to(folder).parts[0] not in ("results", ".snakemake"):
                 status = path.stat()
                 digest.update(f"{path}:{status.st_size}:{status.st_mtime_ns}".encode())
     return digest.hexdigest()
@@ -137,8 +140,21 @@ def recordings(task=None, subject=None, kind="recording"):
     return [S(f"preprocessed/{run.run_id}_{kind}.h5") for run in chosen]
 
 
-def subjects(task=None):
-    return sorted({run.subject for run in runs(task) if run.modality != "rdm" and run.status == "ok"})
+def subjects(task, least):
+    """The subjects whose runs preprocessing left; those whom exclusions cost too many runs drop out."""
+    from decoders.signal.quality import decodable_subjects
+
+    checkpoints.quality.get()
+    return decodable_subjects(S("preprocessed/quality.tsv"), task, least)
+
+
+def named_subjects():
+    return subjects(NAMES.task, 3 if NAMES.split == "leave_one_run_out" else 1)
+
+
+def mapped_subjects():
+    # Two runs at least train: one fold each.
+    return subjects(VOXELS.task, VOXELS.test_runs + 2)
 
 
 def estimates(wildcards):
@@ -153,13 +169,13 @@ def decoding_parts(part):
     def paths(wildcards):
         found = []
         if NAMES and part in ("scores", "text"):
-            found += [S(f"decoding/sub-{subject}_names-{part}.tsv") for subject in subjects(NAMES.task)]
+            found += [S(f"decoding/sub-{subject}_names-{part}.tsv") for subject in named_subjects()]
         if ENCODING and part == "scores":
             found += [S("decoding/encode-scores.tsv")]
         if VOXELS and part == "scores":
-            found += [S(f"decoding/sub-{subject}_voxels-scores.tsv") for subject in subjects(VOXELS.task)]
+            found += [S(f"decoding/sub-{subject}_voxels-scores.tsv") for subject in mapped_subjects()]
         if VOXELS and part == "recovery":
-            found += [S(f"decoding/sub-{subject}_recovery.tsv") for subject in subjects(VOXELS.task)]
+            found += [S(f"decoding/sub-{subject}_recovery.tsv") for subject in mapped_subjects()]
         return found
 
     return paths
@@ -182,12 +198,12 @@ def page_inputs():
         inputs |= {"decoding_scores": S("decoding/scores.tsv")}
         inputs |= {part: S(f"decoding/{part}.tsv") for part in ("text", "recovery")}
     if NAMES:
-        inputs["names_arrays"] = lambda w: [S(f"decoding/sub-{s}_names.h5") for s in subjects(NAMES.task)]
+        inputs["names_arrays"] = lambda w: [S(f"decoding/sub-{s}_names.h5") for s in named_subjects()]
     if ENCODING:
         inputs["encode_arrays"] = S("decoding/encode.h5")
     if VOXELS:
-        inputs["voxels_arrays"] = lambda w: [S(f"decoding/sub-{s}_voxels.h5") for s in subjects(VOXELS.task)]
+        inputs["voxels_arrays"] = lambda w: [S(f"decoding/sub-{s}_voxels.h5") for s in mapped_subjects()]
         inputs["maps"] = lambda w: [
-            S(f"decoding/sub-{s}_map-{name}_statmap.nii.gz") for s in subjects(VOXELS.task) for name in MAPS
+            S(f"decoding/sub-{s}_map-{name}_statmap.nii.gz") for s in mapped_subjects() for name in MAPS
         ]
     return inputs

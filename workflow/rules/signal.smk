@@ -1,4 +1,5 @@
 # Preprocessing: one Recording per run, trial estimates where the study wants them, and quality.
+# Quality is a checkpoint: only then is it known which subjects have runs that can be decoded.
 
 
 rule preprocess:
@@ -40,7 +41,7 @@ rule estimate:
         "corticode estimate {params.io} --settings {params.settings:q} --log {log:q}"
 
 
-rule quality:
+checkpoint quality:
     input:
         manifest=S("manifest.tsv"),
         recording=lambda wildcards: recordings(),

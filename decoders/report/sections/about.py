@@ -25,7 +25,7 @@ def section(results: Results) -> Section:
     """Return the section on provenance."""
     packages = package_versions()
     order = parts(
-        ("Data set", [_licence(results)]),
+        ("Data set", [_licence(results), _training_pictures(results)]),
         ("Methods, ready to paste", [_methods(results, packages), _bibtex(results, packages)]),
         ("Settings", [_settings(results)]),
         ("Software", [_versions(results, packages)]),
@@ -60,6 +60,30 @@ def _licence(results: Results) -> Facts | None:
     return Facts(
         "", [("Data", f"BIDS folder {data.root}"), ("Licence", "as stated in the folder's dataset_description.json")]
     )
+
+
+_TRAINING = {"cifar10": "img_cifar10_subset", "mnist": "img_mnist"}
+
+
+def _training_pictures(results: Results) -> Facts | None:
+    """Return licence and citation of the pictures that the networks were trained on."""
+    learning = results.settings.learning
+    if learning is None or learning.training.dataset not in _TRAINING:
+        return None
+    entry = registry().entry(_TRAINING[learning.training.dataset])
+    pairs = [("Pictures", entry.title), ("Licence", entry.licence), ("Please cite", entry.citation)]
+    return Facts("Training pictures of the networks", pairs)
+
+
+def attribution(settings: Any) -> list[str]:
+    """Return sentences that name the sources of the data, with licence and citation, for the foot of the page."""
+    data, names = settings.data, []
+    if data.source == "registry":
+        names.append(data.name)
+    if settings.learning is not None and settings.learning.training.dataset in _TRAINING:
+        names.append(_TRAINING[settings.learning.training.dataset])
+    entries = [registry().entry(name) for name in names]
+    return [f"{e.title}. {e.licence.rstrip('.')}. Cite: {e.citation}" for e in entries]
 
 
 def _methods(results: Results, packages: Mapping[str, str]) -> Code:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from decoders.report.blocks import DASH, Block, Data, Figure, Notice, Prose, Section, Table, parts, show, show_p
+from decoders.report.blocks import DASH, Block, Data, Figure, Notice, Prose, Section, Table, parts, show, show_p, worded
 from decoders.report.figures import Bar, BarPanel, Dot, Reference, bar_panels
 from decoders.report.heat import matrix
 from decoders.report.ranking import ranking_sentences
@@ -17,9 +17,11 @@ from decoders.report.sections.rdms import rdm_figure, stimuli_table
 from decoders.report.words import (
     ModelName,
     colour_of,
+    comparator_words,
     control_title,
     is_control,
     layer_words,
+    model_words,
     parse_model,
     size_words,
     text,
@@ -41,7 +43,7 @@ def section(results: Results) -> Section:
         ("Representational dissimilarity", [rdm_figure(results), stimuli_table(results)]),
         ("Rules and regions", [_not_ranked(results), _bars(results, inference), _definitions(results)]),
         ("Paired differences", [_ranking(results, inference), _differences(inference)]),
-        ("Tables", [_inference_table(results), _scores_table(results), _ceilings(results)]),
+        ("Tables", [_families(results), _inference_table(results), _scores_table(results), _ceilings(results)]),
     )
     return Section("alignment", "Alignment", lead, order)
 
@@ -90,7 +92,7 @@ def _bars(results: Results, inference: pd.DataFrame) -> Figure | None:
                 bar_panels(
                     f"Scores per rule and region: {label}",
                     panels,
-                    f"{comparator.replace('_', '-')} with the recorded RDMs",
+                    f"{comparator_words(comparator)} with the recorded RDMs",
                 ),
             )
         )
@@ -113,7 +115,7 @@ def _bars(results: Results, inference: pd.DataFrame) -> Figure | None:
     return Figure(
         "rules", "Scores per rule and region",
         "Bar and whisker: estimate and 95 % interval over stimuli, subjects and seeds. Dots: one per subject and "
-        "seed. Band: noise ceiling. "
+        "seed, each seed with its own shape. Band: noise ceiling. "
         "Lines: controls and the untrained network. Scores beyond the ceiling are shown, not clipped. Layer and "
         "picture size are chosen in the menu: all are in the family that is corrected.",
         drawings, Data.of(scored[columns]),
@@ -268,21 +270,53 @@ def _p_note(p: float) -> str:
     return "p " + show_p(p).replace("< ", "<") if math.isfinite(p) else ""
 
 
+def _families(results: Results) -> Table | None:
+    """Return each declared family of tests with its size and its method."""
+    table = results.table("inference")
+    if not len(table):
+        return None
+    rows: list[tuple[str | float | int | None, ...]] = []
+    for (family, method), group in table.groupby(["family", "method"], sort=False, dropna=False):
+        survive = int((pd.to_numeric(group["p_corrected"], errors="coerce") <= results.settings.alignment.alpha).sum())
+        rows.append((text(family), len(group), survive, text(method)))
+    alpha = f"{results.settings.alignment.alpha:g}"
+    caption = f"Each test is corrected within its declared family. Surviving: corrected p at or below {alpha}."
+    data = Data(("family", "tests", "surviving", "method"), rows)
+    words = worded(data, {"method": _method})
+    return Table("families", "Families of tests", caption, data, words=words)
+
+
+def _method(method: str) -> str:
+    """Return the method without the comparator's lower-case name at its head."""
+    return method[:1].upper() + method[1:]
+
+
 def _inference_table(results: Results) -> Table | None:
     table = results.table("inference")
     if not len(table):
         return None
-    kept = table.drop(columns=[name for name in ("model", "reference") if name in table])
-    bare = tuple(name for name in kept if kept[name].isna().all())
+    named = _scored(table)
+    columns = [name for name in ("family", "region", "model", "reference") if name in named] + [
+        name for name in table if name not in ("family", "region", "model", "reference")
+    ]
+    kept = named[columns]
+    bare = [name for name in kept if kept[name].isna().all()]
+    bare += ["analysis"] if kept["analysis"].nunique() == 1 else []
+    data = Data.of(kept)
     return Table(
         "inference",
-        "Inference",
-        "Every test of the study, with its family and its method.",
-        Data.of(kept),
+        "Every test",
+        "A model less its reference; the reference of a model may be chance, a control, a rule or a region.",
+        data,
+        {"p_corrected": "corrected p", "ci_low": "CI low", "ci_high": "CI high", "reference": "less", **_NUMBERS},
         filters=("family", "region"),
         first=12,
-        hide=bare,
+        hide=(*bare, "region", "contrast", "method", "null_mean"),
+        words=worded(data, {"model": model_words, "reference": model_words}),
     )
+
+
+_NUMBERS = {"n_subjects": "subjects", "n_stimuli": "stimuli", "n_seeds": "seeds"}
 
 
 def _scores_table(results: Results) -> Table | None:
@@ -290,19 +324,21 @@ def _scores_table(results: Results) -> Table | None:
     if not len(table):
         return None
     bare = tuple(name for name in table if table[name].isna().all())
-    caption = (
-        "One row per subject, region, network, layer, picture size and comparator; controls are rows with "
-        "the rule control:name."
-    )
+    data = Data.of(table)
     return Table(
         "alignment-scores",
         "Scores",
-        caption,
-        Data.of(table),
+        "One row per subject, region, network, layer, picture size and comparator; controls have no network.",
+        data,
         filters=("region", "rule", "comparator"),
         first=12,
         hide=bare,
+        words=worded(data, {"rule": title, "layer": layer_words, "size": _size, "comparator": comparator_words}),
     )
+
+
+def _size(size: str) -> str:
+    return size_words(size.removesuffix("px").removesuffix(".0"))
 
 
 def _ceilings(results: Results) -> Block | None:
@@ -310,10 +346,13 @@ def _ceilings(results: Results) -> Block | None:
     if not len(table):
         return None
     bare = tuple(name for name in table if table[name].isna().all())
+    data = Data.of(table)
     return Table(
         "ceilings",
         "Noise ceilings",
-        "Lower bound: each subject left out of the mean; upper: included.",
-        Data.of(table),
+        "Lower bound: each subject's RDM with the mean of the others; upper bound: with the mean of all.",
+        data,
+        {"ceiling_low": "lower bound", "ceiling_high": "upper bound", **_NUMBERS},
         hide=bare,
+        words=worded(data, {"comparator": comparator_words}),
     )

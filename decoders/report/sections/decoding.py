@@ -10,19 +10,34 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from decoders.report.blocks import Data, Figure, Pair, Pairs, Section, Table, parts, show
+from decoders.report.blocks import Data, Figure, Pair, Pairs, Section, Table, parts, show, worded
 from decoders.report.figures import Dot, DotRow, Reference, dot_grid
 from decoders.report.heat import matrix
 from decoders.report.lines import Series, line_chart
 from decoders.report.read import Results
 from decoders.report.text_diff import edits, median_first, pieces
-from decoders.report.words import control_title, count, is_control, metric, split, task, text, title, window_seconds
+from decoders.report.words import (
+    N_WORDS,
+    control_title,
+    count,
+    is_control,
+    level,
+    metric,
+    split,
+    task,
+    text,
+    title,
+    window_seconds,
+)
 
+_MODES = {"free": "from the recording alone", "teacher_forced": "given the true text so far"}
+_SHORT = 24  # characters; names of categories need little room
 _WHOLE = ("", "all", "mean", "group")
 _MOST_TEXTS = 48
 _MOST_CHARACTERS = 4000
 _FEW = 6  # seeds or subjects that are drawn one by one with their intervals
 _LOWER = ("cer", "wer", "greedy_cer", "bits_per_char")
+_COMMON = {"level": level, "subject": lambda who: f"subject {who}", "split": split, "seed": lambda seed: f"seed {seed}"}
 _LABELS = {"ci_low": "CI low", "ci_high": "CI high", "null_mean": "null mean", "p_corrected": "corrected p"}
 
 
@@ -43,20 +58,35 @@ def section(results: Results) -> Section:
 def _table(scores: pd.DataFrame) -> Table | None:
     if not len(scores):
         return None
-    bare = tuple(name for name in scores if scores[name].isna().all())
-    caption = (
-        "Models and controls of every task, level, split and seed. Controls are rows whose model starts with control:."
-    )
+    data = Data.of(scores)
+    # A column with one value says nothing in every row; how a score was made is a sentence, kept for the download.
+    bare = [name for name in scores if scores[name].isna().all()]
+    bare += [name for name in ("level", "split", "seed", "subject") if name in scores and _one_value(scores[name])]
+    common = [
+        words(text(scores[name].iloc[0]))
+        for name, words in _COMMON.items()
+        if name in bare and len(scores[name].dropna())
+    ]
+    caption = "Models and controls of every task, level, split and seed."
+    caption += f" All rows: {', '.join(common)}." if common else ""
+    if (scores["level"] == "group").any():
+        caption += f" n: {N_WORDS}."
+    words = {"level": level, "task": task, "metric": metric, "model": title, "control_of": title, "split": split}
     return Table(
         "decoding-scores",
         "Scores",
         caption,
-        Data.of(scores),
+        data,
         _LABELS,
         filters=("level", "task", "metric", "model", "split"),
         first=15,
-        hide=bare,
+        hide=(*bare, "method"),
+        words=worded(data, words),
     )
+
+
+def _one_value(column: pd.Series) -> bool:
+    return column.map(text).nunique() == 1
 
 
 def _whole(value: object) -> bool:
@@ -146,11 +176,11 @@ def _windows(scores: pd.DataFrame) -> Figure | None:
     rows = scores[seconds.notna() & (scores["metric"] == "percentile")].assign(seconds=seconds)
     if not len(rows) or rows["seconds"].nunique() < 2:
         return None
-    level = "group" if (rows["level"] == "group").any() else "subject"
+    kind = "group" if (rows["level"] == "group").any() else "subject"
     drawings = []
-    for (part, subject), here in rows[rows["level"] == level].groupby(["split", "subject"], sort=False, dropna=False):
+    for (part, subject), here in rows[rows["level"] == kind].groupby(["split", "subject"], sort=False, dropna=False):
         shifted = here[here["model"] == "control:shifted"].sort_values("seconds")
-        band = _series("null: time-shifted brain, 95 %", shifted, 7) if len(shifted) > 1 else None
+        band = _series("null: time-shifted text, 95 %", shifted, 7) if len(shifted) > 1 else None
         models = [model for model in dict.fromkeys(here["model"]) if model != "control:shifted"]
         lines = [
             _series(
@@ -161,7 +191,7 @@ def _windows(scores: pd.DataFrame) -> Figure | None:
             )
             for i, model in enumerate(models)
         ]
-        label = ", ".join(filter(None, [split(text(part)), "" if level == "group" else f"subject {text(subject)}"]))
+        label = ", ".join(filter(None, [split(text(part)), "" if kind == "group" else f"subject {text(subject)}"]))
         chart = line_chart(
             f"Identification by window length: {label}",
             lines,
@@ -173,7 +203,7 @@ def _windows(scores: pd.DataFrame) -> Figure | None:
         drawings.append((label, chart))
     caption = (
         "Percentile of the true window among all windows of the held-out part (0.5 is chance), with 95 % "
-        "intervals. Band: 95 % of the same analysis with the recording shifted in time."
+        "intervals. Band: 95 % of the same analysis with the text shifted in time."
     )
     return Figure(
         "windows", "Identification by window length", caption, drawings, Data.of(rows.drop(columns="seconds"))
@@ -254,14 +284,16 @@ def _texts(table: pd.DataFrame) -> list[Pairs]:
         about = [_about(row) for _, row in rows.iterrows()]
         shown = [Pair(about[i], counts[i], found[i]) for i in order]
         exact = counts.count(0)
-        head = title(text(model)) + (f", {text(mode).replace('_', ' ')}" if text(mode) else "")
+        head = title(text(model)) + (f", {_MODES.get(text(mode), text(mode).replace('_', ' '))}" if text(mode) else "")
         caption = (
             f"{count(len(rows), 'text')}, {exact} without a difference. The median comes first, then outwards to "
             "the best and the worst, so that the first ones are typical."
         )
+        # Names of a word each say most in the confusions: one line of them is enough to begin with.
+        first = 3 if max(len(text(words)) for words in rows["reference"]) <= _SHORT else 9
         if len(rows) > len(shown):
             caption += f" {len(shown)} are shown; the download holds all."
-        blocks.append(Pairs(f"text-{len(blocks) + 1}", head, caption, shown, Data.of(rows), 9))
+        blocks.append(Pairs(f"text-{len(blocks) + 1}", head, caption, shown, Data.of(rows), first))
     return blocks
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from decoders.report.blocks import Data, Figure, Notice, Section, Table, parts, show
+from decoders.report.blocks import Data, Figure, Notice, Section, Table, parts, show, worded
 from decoders.report.figures import Bar, BarPanel, Dot, Reference, bar_panels
 from decoders.report.heat import matrix
 from decoders.report.lines import Series, line_chart
@@ -18,8 +18,8 @@ from decoders.report.words import colour_of, text, title
 
 _LABELS = {
     "test_accuracy": "test accuracy",
-    "readout_accuracy": "common readout",
-    "untrained_readout_accuracy": "readout, untrained net",
+    "readout_accuracy": "readout",
+    "untrained_readout_accuracy": "readout, untrained",
     "displacement_min": "least moved",
     "displacement_max": "most moved",
     "cpu_seconds": "CPU s",
@@ -32,7 +32,7 @@ def section(results: Results) -> Section:
     lead = (
         "Accuracy is on test pictures the networks never saw, beside the accuracy of the same readout on the "
         "untrained network. "
-        "A rule that claims to train a layer and did not move it by 1 % counts as not trained."
+        "A rule that claims to train a layer and did not move it by 1\N{NO-BREAK SPACE}% counts as not trained."
     )
     order = parts(
         ("Networks", [_unsupported(results), _accuracy(results), _table(results)]),
@@ -72,22 +72,28 @@ def _table(results: Results) -> Table | None:
         for i, row in enumerate(data.rows)
         if text(row[place]) != "ok"
     }
-    hide = tuple(
+    hide = [
         name
         for name in data.columns
         if name.startswith("displacement_") and name not in ("displacement_min", "displacement_max")
-    )
+    ]
+    # One value for all networks stands in the caption; which layers are claimed is drawn below, layer by layer.
+    same = [name for name in ("architecture", "dataset", "epochs") if name in table and table[name].nunique() == 1]
+    hide += [*same, "layers_claimed", *([] if bad else ["status"])]
+    shared = ", ".join(f"{name} {text(table[name].iloc[0])}" for name in same)
     return Table(
         "networks",
         "Networks",
-        "One row per rule, architecture and seed. Moved: relative displacement of a layer's weights.",
+        "One row per rule, architecture and seed. Moved: relative displacement of a layer's weights."
+        + (f" All rows: {shared}." if shared else ""),
         data,
         _LABELS,
         bad,
         ("rule", "architecture"),
         40,
         "",
-        hide,
+        tuple(hide),
+        worded(data, {"rule": title}),
     )
 
 
@@ -172,11 +178,11 @@ def _curves(results: Results) -> Figure | None:
             if lines:
                 drawings.append(
                     (
-                        f"{column}, {text(stage)}",
+                        column if text(stage) == "all" else f"{column}, {text(stage)}",
                         line_chart(f"Training {column}", lines, (_step_name(everything), f"training {column}")),
                     )
                 )
-    caption = "One line per network; lines of one colour are seeds of one rule."
+    caption = "One line per network; lines of one colour and dash are seeds of one rule."
     return Figure("curves", "Training curves", caption, drawings, Data.of(everything)) if drawings else None
 
 

@@ -55,7 +55,9 @@ def _table(quality: pd.DataFrame, series: Arrays | None) -> Table | None:
         return None
     bare = tuple(name for name in quality if quality[name].isna().all())
     definitions = series.attributes.get("definitions", {}) if series is not None else {}
-    caption = " ".join(f"{text(name)}: {text(words)}." for name, words in definitions.items())
+    words = {"tsnr": "tSNR", "fd": "FD", "n_bad": "Bad features"}
+    caption = " ".join(f"{words[name]}: {text(definitions[name])}." for name in words if name in definitions)
+    caption += " Features are voxels, regions or vertices."
     labels = {
         "n_volumes": "volumes",
         "tr": "TR (s)",

@@ -6,15 +6,15 @@ import base64
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 from numpy.typing import NDArray
 
-from decoders.report.blocks import Data, Figure, Section, Table, Value, Viewer, parts
+from decoders.report.blocks import Data, Figure, Section, Table, Value, Viewer, parts, worded
 from decoders.report.heat import Floats, mosaic
 from decoders.report.images import packed, table
 from decoders.report.lines import Series, line_chart
 from decoders.report.read import Named, Results
+from decoders.report.sections.landing import matched_notice
 from decoders.report.volumes import Volume, canonical
 from decoders.report.words import text
 
@@ -30,11 +30,22 @@ def section(results: Results) -> Section:
         "The selection map bounds, voxel by voxel, how much of the recording the decoder lets through. It has no "
         "absolute meaning: "
         "what counts is what exceeds the largest value of the null."
+        if results.maps
+        else "The gates of the character speller bound, voxel by voxel, how much of the recording it lets through. "
+        "They have no absolute meaning: what counts is the margin over gates from shuffled labels."
     )
     volumes = [*results.maps, *names_gates(results)]
     order = parts(
-        ("Maps", [_mosaics(volumes, cuts(results), truths), _viewer(volumes, truths), _gates(results)]),
-        ("Recovery of the planted truth", [_recovery(results.table("recovery"))]),
+        (
+            "Maps",
+            [
+                matched_notice(results),
+                _mosaics(volumes, cuts(results), truths),
+                _viewer(volumes, truths),
+                _gates(results),
+            ],
+        ),
+        ("Recovery of the planted truth", [_recovery(results)]),
         ("Training of the gate", [_gate_curves(results)]),
     )
     return Section("voxels", "Voxels", lead, order)
@@ -95,12 +106,12 @@ def names_gates(results: Results) -> list[Volume]:
 
 _GATE_COLUMNS = {
     "nats_mean": "nats passed",
-    "nats_at_start": "nats at the start",
-    "open_share": "open voxels (share)",
+    "nats_at_start": "at the start",
+    "open_share": "share open",
     "halves_rho": "halves, rho",
     "halves_dice": "halves, Dice",
-    "halves_shuffled_rho": "halves, shuffled, rho",
-    "halves_shuffled_dice": "halves, shuffled, Dice",
+    "halves_shuffled_rho": "shuffled, rho",
+    "halves_shuffled_dice": "shuffled, Dice",
     "head": "head",
 }
 
@@ -132,6 +143,7 @@ def _gates(results: Results) -> Table | None:
         caption,
         Data(("subject", "seed", *_GATE_COLUMNS), rows),
         _GATE_COLUMNS,
+        hide=("head",),
     )
 
 
@@ -147,8 +159,10 @@ def _mosaics(
         drawings.append((label, mosaic(label, volume, unit_of(volume), truth, cut)))
         rows.append(_row(volume, truth, cut))
     caption = "Axial slices, left is left, front is up."
-    caption += " White outline: voxels above the largest value of the null." if limits else ""
-    caption += " Pink outline: planted voxels." if truths else ""
+    caption += (
+        " White outline: voxels above the largest value of the null; a map without it has none." if limits else ""
+    )
+    caption += " Pink outline: planted voxels (the truth of the phantom)." if truths else ""
     columns = (
         "subject",
         "map",
@@ -253,14 +267,52 @@ def _gate_curves(results: Results) -> Figure | None:
     return Figure("gate-curves", "Training of the gate", caption, drawings, data) if drawings else None
 
 
-def _recovery(recovery: pd.DataFrame) -> Table | None:
+_MAPS = {
+    "gate": "selection map",
+    "encoding": "encoding map",
+    "combined": "combined map",
+    "null_gate": "null of the selection map",
+    "null_encoding": "null of the encoding map",
+    "null_combined": "null of the combined map",
+}
+
+
+def _recovery(results: Results) -> Table | None:
+    recovery = results.table("recovery")
     if not len(recovery):
         return None
-    bare = tuple(name for name in recovery if recovery[name].isna().all())
-    labels = {"auc": "AUC", "ap": "average precision", "fdr": "false above null", "tpr": "found above null"}
+    wanted = ("subject", "map", "auc", "ap", "fdr", "tpr")
+    kept = recovery[[name for name in wanted if name in recovery] + [n for n in recovery if n not in wanted]]
+    # What is the same in every row stands in the caption.
+    same = [name for name in _GIVEN if name in kept and kept[name].map(text).nunique() == 1]
+    value = {name: _feature_words(text(kept[name].iloc[0])) for name in same}
+    given = [f"{label} {value[name]}" for name, label in _GIVEN.items() if name in same]
+    bare = [name for name in kept if kept[name].isna().all()]
+    labels = {"auc": "AUC", "ap": "average precision", "fdr": "FDR above the null", "tpr": "TPR above the null"}
     caption = (
-        "How well each map ranks the planted voxels first. AUC 0.5 and an average precision equal to the "
-        "share of planted voxels are chance. Above the largest value of the null: the share of voxels that are false, "
-        "and the share of planted voxels that are found."
+        "How well each map ranks the planted voxels (outlined in pink in the maps above) before all others. At chance "
+        f"AUC is 0.5 and average precision the share of planted voxels{_planted_share(results)}. FDR and TPR: of the "
+        "voxels above the largest value of the null, the share that is not planted; of the planted voxels, the share "
+        "that lies above it. A dash: no voxel exceeds the null. Null rows: the same maps from targets rolled in time."
     )
-    return Table("recovery", "Recovery", caption, Data.of(recovery), labels, hide=bare)
+    caption += f" All rows: {', '.join(given)}." if given else ""
+    data = Data.of(kept)
+    hide = (*bare, *same)
+    words = worded(data, {"map": lambda name: _MAPS.get(name, name.replace("_", " ")), "features": _feature_words})
+    return Table("recovery", "Recovery", caption, data, labels, hide=hide, words=words)
+
+
+_GIVEN = {"features": "word features", "r0": "mean true correlation of planted voxels", "grid": "grid", "seed": "seed"}
+
+
+def _feature_words(name: str) -> str:
+    return {"phantom": "the phantom's own", "trigram": "letter trigrams"}.get(name, name)
+
+
+def _planted_share(results: Results) -> str:
+    counts = []
+    for item in results.arrays.get("voxels_arrays", []):
+        if "planted" in item.content.arrays:
+            truth = item.content["planted"].astype(bool)
+            counts.append(f"{int(truth.sum())} of {truth.size}, {truth.mean():.3f}")
+    return f" ({'; '.join(dict.fromkeys(counts))})" if counts else ""
