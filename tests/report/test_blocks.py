@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decoders.report.blocks import Data, Section, Table, json_block, parts, show, show_p
+from decoders.report.blocks import Data, Section, Table, json_block, parts, show, show_p, worded
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_data_keep_what_a_missing_value_would_turn_into_a_float():
 
 def test_a_table_knows_its_numbers_and_hides_columns():
     table = Table(
-        "k", "t", "", Data(("name", "score", "note"), [("a", 0.5, None), ("b" * 40, None, None)]), hide=("note",)
+        "k", "t", "", Data(("name", "score", "note"), [("a", 0.5, None), ("b" * 60, None, None)]), hide=("note",)
     )
     assert table.visible == ["name", "score"]
     assert [table.css_of(c) for c in table.visible] == ["long", "n"]
@@ -53,3 +53,12 @@ def test_a_table_knows_its_numbers_and_hides_columns():
 
 def test_a_section_without_blocks_is_empty():
     assert Section("k", "t", "", parts(("a", [None]))).empty
+
+
+def test_words_are_shown_and_values_are_kept():
+    data = Data(("model", "score"), [("lda", 0.5), ("other", 0.25), (None, 0.125)])
+    table = Table("t", "T", "", data, words=worded(data, {"model": str.upper, "absent": str.upper}))
+    assert table.words == {"model": {"lda": "LDA", "other": "OTHER"}}
+    assert [table.shown(i, "model") for i in range(3)] == ["LDA", "OTHER", "\N{EN DASH}"]
+    assert "lda\t0.5" in data.tsv()
+    assert worded(data, {"model": str}) == {}

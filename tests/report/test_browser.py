@@ -4,6 +4,7 @@ import os
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from decoders.report.stage import run
@@ -220,3 +221,56 @@ def test_hostile_words_do_not_run(browser, hostile, tools):
     assert watched.complaints == []
     assert [url for url in watched.requests if not url.startswith(("file:", "data:"))] == []
     watched.context.close()
+
+
+@pytest.fixture(scope="module")
+def long_address(study, tools, tmp_path_factory):
+    """A page whose verdicts are many: the short form comes first."""
+    from decoders.report.read import read_results
+    from decoders.store.tables import write_table
+
+    folder = tmp_path_factory.mktemp("long")
+    few = read_results(tools.job_of(study, tools.settings()).settings, {"verdicts": study.inputs["verdicts"]}).table(
+        "verdicts"
+    )
+    row = few[few["analysis"].str.startswith("rsa EVC: backprop")].iloc[0].to_dict()
+    rows = [{**row, "analysis": f"rsa EVC: backprop cnn3 conv{i} 32px", "score": i / 100} for i in range(1, 41)]
+    write_table(folder / "verdicts.tsv", pd.concat([few, pd.DataFrame(rows)], ignore_index=True), "verdicts")
+    job = tools.job_of(study, tools.settings(), {**study.inputs, "verdicts": [folder / "verdicts.tsv"]})
+    job.outputs["page"] = folder / "index.html"
+    job.outputs["provenance"] = folder / "provenance.json"
+    run(job)
+    return job.outputs["page"].resolve().as_uri()
+
+
+def test_many_verdicts_are_counted_first_and_opened_with_the_keyboard(browser, long_address):
+    watched = Watched(browser, long_address, viewport={"width": 1400, "height": 900})
+    page = watched.page
+    assert len(watched.column("verdict-groups", 1)) == 9
+    assert "Every verdict, one by one: 49 rows" in page.text_content(".fold summary")
+    assert not page.locator("#tab-verdicts tbody tr").first.is_visible()
+    page.focus(".fold summary")
+    page.keyboard.press("Enter")
+    assert page.locator("#tab-verdicts tbody tr").first.is_visible()
+    assert len(watched.column("verdicts", 1)) == 49
+    menu = page.locator("#tab-verdicts select").last
+    assert "above chance but explained by word rate" in menu.inner_text()
+    assert watched.complaints == []
+    watched.context.close()
+
+
+def test_a_folded_table_is_printed_open_and_folds_again(browser, long_address):
+    watched = Watched(browser, long_address)
+    is_open = "document.querySelector('.fold').open"
+    watched.page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert watched.page.evaluate(is_open)
+    watched.page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert not watched.page.evaluate(is_open)
+    watched.context.close()
+
+
+def test_rows_drawn_on_demand_carry_words_too(watched):
+    watched.page.click("#tab-alignment-scores .show-all")
+    rules = set(watched.column("alignment-scores", 3))
+    assert "Direct feedback alignment" in rules
+    assert not [rule for rule in rules if "_" in rule or "control:" in rule.replace("control: ", "")]

@@ -24,6 +24,17 @@ def test_the_text_says_what_the_settings_say(study, tools):
     assert "  " not in words
 
 
+def test_windows_are_identified_in_the_brain_when_encoding_and_in_the_features_after_the_gate(tools):
+    import pandas as pd
+
+    paragraphs = methods(tools.settings(), pd.DataFrame(), {}).split("\n\n")
+    encoding = next(words for words in paragraphs if words.startswith("Ridge encoding"))
+    gate = next(words for words in paragraphs if "information bottleneck on the voxel grid" in words)
+    assert "correlation of predicted and measured brain activity" in encoding
+    assert "true features" not in encoding
+    assert "correlation of decoded and true word features" in gate
+
+
 def test_absent_blocks_are_not_described(tools):
     settings = tools.settings().model_copy(update={"decoding": None, "learning": None, "alignment": None})
     import pandas as pd

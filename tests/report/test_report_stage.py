@@ -187,3 +187,33 @@ def test_a_page_beyond_the_limit_is_refused(study, tools, monkeypatch):
     monkeypatch.setattr("decoders.report.stage.MOST_BYTES", 1000)
     with pytest.raises(InputError, match="MiB"):
         render(study, tools, {"manifest": study.inputs["manifest"]})
+
+
+def test_matched_features_are_called_an_upper_bound_where_they_were_used(study, tools, tmp_path):
+    from decoders.store.arrays import read_arrays, write_arrays
+
+    assert "Matched features" not in render(study, tools)[0]
+    kept = read_arrays(study.inputs["voxels_arrays"][0])
+    path = tmp_path / "sub-01_voxels.h5"
+    write_arrays(path, dict(kept.arrays), {**kept.attributes, "features": "phantom"})
+    page = render(study, tools, {**study.inputs, "voxels_arrays": [path]})[0]
+    # Beside the verdicts and beside the maps.
+    assert page.count("Matched features: an upper bound") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("alice_fmri_brennan2016", "CC BY 4.0"), ("bold_haxby2001_pymvpa", "CC BY-SA 3.0"), ("rsa92_fmri_cichy2014", "not for display")],
+)  # fmt: skip
+def test_the_foot_of_the_page_names_licence_and_citation(tools, name, words):
+    from decoders.report.sections.about import attribution
+
+    settings = tools.settings()
+    data = settings.data.model_copy(update={"source": "registry", "name": name})
+    training = settings.learning.training.model_copy(update={"dataset": "mnist"})
+    learning = settings.learning.model_copy(update={"training": training})
+    sources = attribution(settings.model_copy(update={"data": data, "learning": learning}))
+    assert words in sources[0]
+    assert "Cite: " in sources[0]
+    assert "MNIST" in sources[1]
+    assert attribution(settings) == []

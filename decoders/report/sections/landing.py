@@ -53,7 +53,8 @@ def summary(results: Results) -> list[str]:
     found = [(kind_of(text(row["verdict"])), text(row["analysis"])) for _, row in verdicts.iterrows()]
     unranked = [name.rsplit(", ", 1)[-1] for kind, name in found if kind == "unranked"]
     if unranked:
-        sentences.append(f"No ranking of learning rules is supported in {listed(unranked)}.")
+        place = "region" if len(unranked) == 1 else "regions"
+        sentences.append(f"No ranking of learning rules is supported in the {place} {listed(unranked)}.")
     return [" ".join(sentences)] if sentences else []
 
 
@@ -91,14 +92,15 @@ def _counted(name: str, verdicts: pd.DataFrame) -> list[str]:
     if total > 1 and (alone := [words for number, words in numbers if number == total]):
         return [f"{name}: all {total} analyses {level} are {alone[0]}."]
     phrases = [f"{number} {'is' if number == 1 else 'are'} {words}" for number, words in numbers if number]
-    return [f"{name}: of {count(total, 'analysis', 'analyses')} {level}, {listed(phrases)}."] if phrases else []
+    return [f"{name}: of {count(total, 'analysis', 'analyses')} {level}, {', and '.join(phrases)}."] if phrases else []
 
 
 def _kind_words(kind: str, rows: pd.DataFrame) -> str:
     if kind != "control":
         return KINDS[kind][0]
     names = Counter(control_title(parse_model(text(name)).words) for name in rows["explained_by"] if text(name))
-    return "above chance but explained by " + (listed([name for name, _ in names.most_common()], 3) or "a control")
+    phrase = listed([name for name, _ in names.most_common()], 3)
+    return "above chance but explained by " + (phrase.replace(" and ", " or ") or "a control")
 
 
 def excluded_notice(results: Results) -> Notice | None:
