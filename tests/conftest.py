@@ -44,7 +44,7 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def mirror() -> Path:
     """Return the folder of the public data (use with the marker `mirror`)."""
     return Path(os.environ["CORTICODE_MIRROR"])

@@ -19,7 +19,7 @@ from decoders.decoding.refit import N_NULLS, Score, decode_runs, identification_
 from decoders.decoding.stage_encode import runs_with_words, words_by_stimulus
 from decoders.errors import InputError
 from decoders.stage import Job
-from decoders.stimuli.embedding import Embedding, read_embedding, trigram_embedding
+from decoders.stimuli.embedding import EMBEDDING_FILE, Embedding, read_embedding, trigram_embedding
 from decoders.stimuli.features import feature_matrix
 from decoders.stimuli.timings import Words
 from decoders.store.arrays import Array, write_arrays
@@ -27,7 +27,6 @@ from decoders.store.recording import Recording, read_recording
 from decoders.store.tables import COLUMNS, read_table, write_table
 
 WINDOW_S = 20.0
-EMBEDDING_FILE = Path("derivatives/truth/embedding.tsv")
 _FEATURES = ("word_rate", "embedding")
 _UNITS = {
     "gate": "KL, nats per voxel and volume",

@@ -23,11 +23,11 @@ from decoders.simulate.pictures import (
 )
 from decoders.simulate.story import N_VOLUMES, TR_S, Stories, draw_stories, story_series
 from decoders.simulate.streams import stream
+from decoders.stimuli.embedding import EMBEDDING_FILE
 from decoders.stimuli.timings import Words, characters_of, words_table
 from decoders.store.tables import write_table
 
 PHANTOM_NAME = "Corticode phantom"
-EMBEDDING_FILE = Path("derivatives/truth/embedding.tsv")
 _README = """Corticode phantom
 
 Simulated fMRI of people who listen to stories and look at pictures. What the voxels respond to is known:

@@ -20,6 +20,8 @@ DIMENSIONS = 24
 VOCABULARY = 2500
 WINDOW = 5
 CONTEXT_POWER = 0.75
+# Where the phantom keeps the vectors of its words, below its BIDS folder.
+EMBEDDING_FILE = Path("derivatives/truth/embedding.tsv")
 # Decimals that are kept, so that a vector in a table is the vector that was used.
 _DECIMALS = 6
 

@@ -1,7 +1,6 @@
 """Small, valid runs on disk, and the places of the real ones."""
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,11 +81,3 @@ def rng():
 @pytest.fixture
 def study(tmp_path, rng):
     return Study(tmp_path, rng)
-
-
-@pytest.fixture(scope="session")
-def mirror():
-    path = os.environ.get("CORTICODE_MIRROR")
-    if not path or not Path(path).is_dir():
-        pytest.skip("CORTICODE_MIRROR names no folder with the public data")
-    return Path(path)
