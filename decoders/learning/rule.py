@@ -160,7 +160,9 @@ class LearningRule:
     # Updates in which the rule fits one batch of 16 to .9 at a peak learning rate of .01 (universal test U6);
     # 0 for rules that follow labels too slowly or do not follow them.
     fits_batch_within: ClassVar[int] = 100
-    # The same for kinds of network in which it takes another time.
+    # Share of the common budget's learning rate that the rule takes where its own option is 0.
+    rate_share: ClassVar[float] = 1.0
+    # `fits_batch_within` of kinds of network in which it takes another time.
     fits_slowly: ClassVar[Mapping[NetworkKind, int]] = {}
     # Of rules whose update can rightly be zero in a layer (winners, rewards, spikes): no dead-layer error.
     may_be_silent: ClassVar[bool] = False
@@ -215,8 +217,8 @@ class LearningRule:
 
     @property
     def learning_rate(self) -> float:
-        """Peak learning rate: the rule's own option, or that of the common budget where the option is 0."""
-        return float(self.option["learning_rate"]) or self.spec.learning_rate
+        """Peak learning rate: the rule's own option, or its share of the common budget's where the option is 0."""
+        return float(self.option["learning_rate"]) or self.rate_share * self.spec.learning_rate
 
     def prepare(self) -> None:
         """Add what the rule needs beside the network, to `extra` (fixed tensors) and `companions` (trained modules)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ Right = NDArray[np.bool_]
 def run(job: Job) -> None:
     """Write networks.tsv, in the order of the settings' rules, architectures and seeds."""
     cards = [read_card(path) for path in job.inputs["card"]]
-    right = {_key(card): read_right(path) for card, path in _paired(cards, job.inputs["predictions"])}
+    right = {_key(card): read_right(path) for card, path in zip(cards, job.inputs["predictions"], strict=True)}
     settings = job.settings.learning
     orders = [list(settings.rules), list(settings.architectures), list(settings.seeds)]
     cards.sort(key=lambda card: [order.index(card[key]) for order, key in zip(orders, _KEYS, strict=True)])
@@ -41,10 +41,6 @@ def run(job: Job) -> None:
 
 def _key(card: Mapping[str, Any]) -> tuple[str, str, int]:
     return card["rule"], card["architecture"], card["seed"]
-
-
-def _paired(cards: Sequence[dict[str, Any]], paths: Sequence[Path]) -> list[tuple[dict[str, Any], Path]]:
-    return list(zip(cards, paths, strict=True))
 
 
 def read_card(path: Path) -> dict[str, Any]:

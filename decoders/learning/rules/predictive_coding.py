@@ -223,11 +223,6 @@ class PredictiveRule(LearningRule):
     # Many blocks for an error to cross.
     fits_slowly: ClassVar[Mapping[NetworkKind, int]] = {"residual": 200, "transformer": 300}
 
-    @property
-    def learning_rate(self) -> float:
-        """Peak learning rate: the rule's own option, or a share of the common budget's where the option is 0."""
-        return float(self.option["learning_rate"]) or self.rate_share * self.spec.learning_rate
-
     def prepare(self) -> None:
         """Keep the step that inference begins with: it follows the curvature of E as the weights grow."""
         self.extra["rate"] = torch.tensor(float(self.option["inference_rate"]), dtype=torch.float64)

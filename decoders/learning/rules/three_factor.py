@@ -75,11 +75,6 @@ class ThreeFactorHebb(LearningRule):
         ),
     }
 
-    @property
-    def learning_rate(self) -> float:
-        """Peak learning rate: the rule's own option, or a share of that of the common budget."""
-        return float(self.option["learning_rate"]) or self.rate_share * self.spec.learning_rate
-
     def prepare(self) -> None:
         """Add the running mean of the reward, and the initial standard deviation of each layer's responses."""
         weight = next(self.net.parameters())
