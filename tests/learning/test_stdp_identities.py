@@ -19,7 +19,7 @@ from decoders.learning.first_spike import (
     pair_stdp,
     winners,
 )
-from decoders.learning.rules.reward_stdp import RewardSTDP
+from decoders.learning.rules.reward_stdp import RewardSTDP, race_eligibility
 from decoders.learning.rules.s2_stdp import S2STDP, crossing_times, desired_times, stdp_by_order
 from decoders.learning.rules.spiking_gradient import integrator
 from decoders.learning.rules.stdp import STDP, _outer_conv, _outer_dense
@@ -333,7 +333,7 @@ class GivenOffset(Offset, Given):
 
 
 def update_under(kind, reward, architecture):
-    rule, batch = stdp_rule(kind, architecture)
+    rule, batch = stdp_rule(kind, architecture, losers=0.0, winners=1, tau=4.0)
     rule.given = reward
     return gradients(rule, batch)[f"blocks.{rule.net.layers[0]}.affine.weight"]
 
@@ -364,6 +364,39 @@ def test_r_1_balanced_rewards_cancel_over_the_batch():
     assert rule.reward(right).tolist() == [0.25, 0.25, 0.25, -0.75]
     plain, _ = stdp_rule(RewardSTDP, balance=False)
     assert plain.reward(right).tolist() == [1, 1, 1, -1]
+
+
+def no_losers(drive, losers, temperature):
+    """Mutation: the groups that lost keep their weights."""
+    return race_eligibility(drive, 0.0, temperature)
+
+
+def check_r_3(kind):
+    torch.manual_seed(0)
+    drive = torch.randn(5, 4, 2, 2, dtype=torch.float64, requires_grad=True)
+    decision, eligibility = kind(drive, 1.0, 0.7)
+    assert torch.equal(decision, drive.argmax(1))
+    chosen = torch.log_softmax(drive / 0.7, 1).gather(1, decision.unsqueeze(1)).sum()
+    torch.testing.assert_close(eligibility / 0.7, torch.autograd.grad(chosen, drive)[0], **TOLERANCE)
+
+
+def test_r_3_eligibility_is_the_gradient_of_the_log_probability_of_the_decision():
+    check_r_3(race_eligibility)
+
+
+def test_r_3_fails_when_losers_do_not_take_part():
+    with pytest.raises(AssertionError):
+        check_r_3(no_losers)
+
+
+def test_r_3_neurons_stand_for_classes_in_turn():
+    rule, batch = stdp_rule(RewardSTDP, winners=1, losers=0.0)
+    block, _, fired = rule.reach(batch.x)[0]
+    won, _ = rule.compete(block, fired, batch)
+    decided = fired.score[:, : won.shape[1] // 4 * 4].argmax(1)
+    for sample, row in enumerate(won):
+        assert row.bool().sum() <= 4, "one neuron per class at most"
+        assert bool(row[decided[sample]])
 
 
 class Attached(RewardSTDP):
