@@ -38,6 +38,7 @@ Control = Literal[
     "category",
 ]
 Comparator = Literal["spearman", "rho_a", "tau_a", "pearson", "cosine", "corr_cov", "cosine_cov"]
+LeakCheck = Literal["run", "subject", "stimulus", "text", "gap", "scaling", "selection", "penalty", "corpus"]
 
 
 class Settings(BaseModel):
@@ -207,12 +208,24 @@ class VoxelMapSettings(Settings):
     select_share: Share = Field(0.05, description="Share of voxels kept for the refit.")
 
 
+class AllowedLeak(Settings):
+    """A leak between training and test data that a study accepts; the page shows it with its reason."""
+
+    analysis: Literal["encode", "names", "voxels"] = Field(description="Whose splits.")
+    check: LeakCheck = Field(description="Check of the leak audit that is not passed.")
+    reason: str = Field(min_length=20, description="Why it is accepted, as a sentence.")
+
+
 class DecodingSettings(Settings):
     """What is decoded from the recordings. Each part may be absent."""
 
     names: NamesSettings | None = None
     encoding: EncodingSettings | None = None
     voxels: VoxelMapSettings | None = None
+    allowed_leaks: tuple[AllowedLeak, ...] = Field(
+        (),
+        description="Leaks between training and test data that the study accepts, e.g. [{analysis: encode, check: gap, reason: …}]; any other stops it.",
+    )
 
 
 class TrainingSettings(Settings):

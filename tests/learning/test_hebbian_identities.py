@@ -179,34 +179,76 @@ def test_sh_1_growth_of_the_norm_and_largest_entry(anti):
     assert float((change * rule.extra["gain.fc1"]).abs().max()) == pytest.approx(1)
 
 
-def test_sh_2_cold_competition_is_hard():
-    u = torch.randn(7, 3, dtype=torch.float64)
-    rule = set_up(SoftHebb, t_invert="1e6")
+class Lukewarm(SoftHebb):
+    """Mutation: the competition does not know its temperature."""
+
+    def competition(self, block, u):
+        y = torch.softmax(u, 1)
+        winner = u.argmax(1, keepdim=True)
+        return (-y).scatter(1, winner, y.gather(1, winner)), y.gather(1, winner)
+
+
+def check_sh_2(kind):
+    u = torch.randn(7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(6))
+    rule = set_up(kind, t_invert="1e6")
     signed, _ = rule.competition(rule.net["fc1"], u)
     torch.testing.assert_close(signed, nn.functional.one_hot(u.argmax(1), 3).double())
-    warm = set_up(SoftHebb)
+    warm = set_up(kind)
     signed, won = warm.competition(warm.net["fc1"], u)
     torch.testing.assert_close(signed.abs().sum(1), torch.ones(7, dtype=torch.float64))
     assert bool((won > 0).all())
 
 
-@pytest.mark.parametrize(("stride", "padding"), [(1, 1), (2, 1), (1, 0)])
-def test_sh_3_convolution_is_the_dense_rule_on_patches(stride, padding):
+def test_sh_2_cold_competition_is_hard():
+    check_sh_2(SoftHebb)
+    with pytest.raises(AssertionError):
+        check_sh_2(Lukewarm)
+
+
+def true_convolution(target, post, pre):
+    """Mutation: the kernel is flipped, as in a convolution in the sense of mathematics."""
+    return correlate(target, post, pre).flip(-1, -2)
+
+
+def check_sh_3(kind, stride, padding):
     torch.manual_seed(2)
     conv = Block("c", "conv", nn.Conv2d(2, 4, 3, stride, padding, bias=False)).double().requires_grad_(False)
     x = torch.randn(3, 2, 6, 6, dtype=torch.float64)
     patches = unfold(x, 3, padding=padding, stride=stride).transpose(1, 2).flatten(0, 1)
     post = torch.randn_like(response(conv, x))
     torch.testing.assert_close(rows(response(conv, x)), patches @ conv.affine.weight.flatten(1).T, **CLOSE)
-    torch.testing.assert_close(correlate(conv, post, x).flatten(1), rows(post).T @ patches / len(patches), **CLOSE)
+    torch.testing.assert_close(kind(conv, post, x).flatten(1), rows(post).T @ patches / len(patches), **CLOSE)
     torch.testing.assert_close(rows(patch_energy(conv, x))[:, 0], patches.square().sum(1), **CLOSE)
 
 
-def test_sh_4_features_change_nothing():
-    rule = set_up(SoftHebb)
-    before = rule.state_dict()
+@pytest.mark.parametrize(("stride", "padding"), [(1, 1), (2, 1), (1, 0)])
+def test_sh_3_convolution_is_the_dense_rule_on_patches(stride, padding):
+    check_sh_3(correlate, stride, padding)
+    with pytest.raises(AssertionError):
+        check_sh_3(true_convolution, stride, padding)
+
+
+class LearnsWhileRead(SoftHebb):
+    """Mutation: whoever asks for features trains the network."""
+
+    def features(self, x, taps=None):
+        found = super().features(x, taps)
+        with torch.no_grad():
+            self.net["fc1"].affine.weight.mul_(0.99)
+        return found
+
+
+def check_sh_4(kind):
+    rule = set_up(kind)
+    before = {name: value.clone() for name, value in rule.state_dict().items()}
     rule.features(torch.randn(4, 3, 2, 2, dtype=torch.float64))
     assert all(torch.equal(value, rule.state_dict()[name]) for name, value in before.items())
+
+
+def test_sh_4_features_change_nothing():
+    check_sh_4(SoftHebb)
+    with pytest.raises(AssertionError):
+        check_sh_4(LearnsWhileRead)
 
 
 def test_3f_1_modulator_1_is_hebb_and_a_delta_per_unit_is_backpropagation():

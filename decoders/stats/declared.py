@@ -1,0 +1,287 @@
+"""Declared splits: which rows train, which test, and what else was fitted where; analyses split by them.
+
+A declaration comes from the manifest and the settings alone. The same object tells an analysis which rows
+to take and the auditor (`decoders.stats.leaks`) what to check, so that the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter, ValidationError
+
+from decoders.errors import InputError
+from decoders.store.atomic import sha256_of, write_text
+from decoders.store.tables import read_table
+
+Claim = Literal["time", "run", "stimulus", "subject"]
+Side = Literal["train", "test", "both", "each run"]
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TimedRun:
+    """A run as the splits see it.
+
+    Attributes
+    ----------
+    key : str
+        Names the run in the declaration.
+    subject, stimulus : str
+    n_rows : int
+        Volumes after preprocessing.
+    start, tr : float
+        Seconds since the stimulus onset at the first volume, and between volumes.
+    filter_s : float
+        Period in seconds down to which a filter joined the volumes of the run; 0 without one.
+    source : str
+        Its row of the manifest, where it comes from there.
+    """
+
+    key: str
+    subject: str
+    stimulus: str
+    n_rows: int
+    start: float
+    tr: float
+    filter_s: float = 0.0
+    source: str = field(default="", compare=False)
+
+
+class Rows(NamedTuple):
+    """Volumes ``first`` to ``stop - 1`` of a run."""
+
+    run: str
+    first: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Something besides the model that was fitted to data.
+
+    Attributes
+    ----------
+    kind : {"scaling", "selection", "penalty"}
+    what : str
+        In words, e.g. "z-scoring of the text features".
+    on : {"train", "test", "both", "each run"}
+        The rows that it saw; "each run": every run by itself and as a whole.
+    setting : str
+        Where to change it.
+    """
+
+    kind: Literal["scaling", "selection", "penalty"]
+    what: str
+    on: Side
+    setting: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Text from which word vectors or a language model were learnt.
+
+    Attributes
+    ----------
+    kind : {"embedding", "language_model"}
+    what : str
+        In words.
+    setting : str
+        Where to change it.
+    stimuli : tuple of str
+        Stimuli of the study whose whole text is in it.
+    sources : tuple of str
+        Names of texts that come with Corticode, text files, or folders of them.
+    allowed : str
+        Why test text may be in it by design; empty where it may not.
+    """
+
+    kind: Literal["embedding", "language_model"]
+    what: str
+    setting: str
+    stimuli: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    allowed: str = ""
+
+
+@dataclass(frozen=True)
+class DeclaredSplit:
+    """One division into training and test rows.
+
+    Attributes
+    ----------
+    name : str
+        ``<set>/<fold>``: folds of one set are trained and tested on the same subjects.
+    claims : tuple of str
+        What the split says it holds out: moments of a story ("time"), whole runs, whole stimuli, subjects.
+    train, test : tuple of Rows
+    fits : tuple of Fit
+    corpora : tuple of Corpus
+    """
+
+    name: str
+    claims: tuple[Claim, ...]
+    train: tuple[Rows, ...]
+    test: tuple[Rows, ...]
+    fits: tuple[Fit, ...] = ()
+    corpora: tuple[Corpus, ...] = ()
+
+    @property
+    def set(self) -> str:
+        """The name without the fold."""
+        return self.name.rpartition("/")[0]
+
+    @property
+    def fold(self) -> str:
+        """The name of the fold."""
+        return self.name.rpartition("/")[2]
+
+    def rows(self, on: Side) -> tuple[Rows, ...]:
+        """Return the rows that something fitted on a side may see; analyses take their rows from here."""
+        return {"train": self.train, "test": self.test}.get(on, (*self.train, *self.test))
+
+    def fit(self, kind: str, what: str) -> Fit:
+        """Return the fit of that kind and name."""
+        return next(fit for fit in self.fits if (fit.kind, fit.what) == (kind, what))
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """All splits of one analysis.
+
+    Attributes
+    ----------
+    analysis : str
+        ``encode``, ``names``, ``voxels``.
+    setting : str
+        The block of the study that it comes from.
+    runs : tuple of TimedRun
+    splits : tuple of DeclaredSplit
+    """
+
+    analysis: str
+    setting: str
+    runs: tuple[TimedRun, ...]
+    splits: tuple[DeclaredSplit, ...]
+
+    def of_subject(self, subject: str) -> Declaration:
+        """Return the part that trains or tests on the runs of one subject."""
+        runs = tuple(run for run in self.runs if run.subject == subject)
+        keys = {run.key for run in runs}
+        splits = tuple(s for s in self.splits if keys & {rows.run for rows in (*s.train, *s.test)})
+        return Declaration(self.analysis, self.setting, runs, splits)
+
+
+_JSON = TypeAdapter(Declaration)
+
+
+def write_declaration(path: str | Path, declaration: Declaration) -> None:
+    """Write a declaration as JSON."""
+    write_text(path, _JSON.dump_json(declaration).decode("utf-8") + "\n")
+
+
+def read_declaration(path: str | Path) -> Declaration:
+    """Read a declaration.
+
+    Raises
+    ------
+    InputError
+        No such file, or something else in it.
+    """
+    remedy = "Delete it and run again: the stage that wrote it will write it anew."
+    try:
+        return _JSON.validate_json(Path(path).read_bytes())
+    except OSError as error:
+        raise InputError("the declared splits", f"'{error}'", path, remedy) from error
+    except ValidationError as error:
+        raise InputError("declared splits (JSON)", f"{error.error_count()} faults in it", path, remedy) from error
+
+
+def read_audited(splits: str | Path, leaks: str | Path) -> Declaration:
+    """Return a declaration that the auditor has passed.
+
+    Raises
+    ------
+    InputError
+        The table of leaks was made for other splits, or names a leak.
+    """
+    declared, digest = read_declaration(splits), sha256_of(Path(splits))
+    table = read_table(leaks, ("split", "analysis", "check", "passed", "declaration"))
+    rows = table[(table["analysis"] == declared.analysis) & (table["declaration"] == digest)]
+    missing = {split.name for split in declared.splits} - set(rows["split"])
+    if missing:
+        found = f"none of '{min(missing)}' ({len(missing)} of {len(declared.splits)} splits)"
+        raise InputError(f"an audit of the splits in {splits}", found, leaks, "Run the stage 'leaks' on them first.")
+    if (failed := rows[rows["passed"] == "no"]).size:
+        first = failed.iloc[0]
+        raise InputError("splits without a leak", f"{first['split']}: {first['check']}", leaks, "Mend the split first.")
+    return declared
+
+
+def agreed(own: Declaration, audited: Declaration | None, where: str) -> Declaration:
+    """Return the audited declaration, if it is what the recordings themselves ask for; without one, the own.
+
+    Raises
+    ------
+    InputError
+        The recordings have other runs or other times than those that were audited.
+    """
+    if audited is None or own == audited:
+        return own if audited is None else audited
+    mine, theirs = set(own.runs), set(audited.runs)
+    odd = sorted(run.key for run in mine ^ theirs)
+    found = f"others for {', '.join(odd[:4])}" if odd else "other folds"
+    remedy = "The recordings do not fit the manifest or quality.tsv any more: delete these tables and run again."
+    raise InputError(f"the {len(audited.splits)} splits that were audited", found, where, remedy)
+
+
+def whole(runs: Sequence[TimedRun]) -> tuple[Rows, ...]:
+    """Return all rows of some runs."""
+    return tuple(Rows(run.key, 0, run.n_rows) for run in runs)
+
+
+def stretches(key: str, rows: Indices) -> tuple[Rows, ...]:
+    """Return sorted rows of one run as stretches without a hole."""
+    parts = np.split(rows, np.flatnonzero(np.diff(rows) > 1) + 1) if len(rows) else []
+    return tuple(Rows(key, int(part[0]), int(part[-1]) + 1) for part in parts)
+
+
+def rows_at(indices: Indices, runs: Sequence[TimedRun]) -> tuple[Rows, ...]:
+    """Return the rows at some indices into runs that are joined one after the other."""
+    found: list[Rows] = []
+    ends = np.cumsum([0, *(run.n_rows for run in runs)])
+    for run, first, stop in zip(runs, ends, ends[1:], strict=False):
+        found += stretches(run.key, indices[(indices >= first) & (indices < stop)] - first)
+    return tuple(found)
+
+
+def holds(rows: Sequence[Rows], runs: Sequence[TimedRun], run: Indices, row: Indices) -> NDArray[np.bool_]:
+    """Mark the samples that lie in declared rows.
+
+    Parameters
+    ----------
+    rows : sequence of Rows
+        Those of other runs are passed over.
+    runs : sequence of TimedRun
+    run, row : array of int of shape (n_samples,)
+        Number of the run in `runs`, and volume within it.
+    """
+    numbers = {timed.key: number for number, timed in enumerate(runs)}
+    inside = np.zeros(len(run), dtype=bool)
+    for key, first, stop in rows:
+        if key in numbers:
+            inside |= (run == numbers[key]) & (row >= first) & (row < stop)
+    return inside
+
+
+def indices_of(rows: Sequence[Rows], runs: Sequence[TimedRun]) -> Indices:
+    """Return the indices of declared rows into runs that are joined one after the other, sorted."""
+    lengths = [run.n_rows for run in runs]
+    number = np.repeat(np.arange(len(runs)), lengths)
+    row = np.concatenate([np.arange(length) for length in lengths]) if lengths else np.zeros(0, dtype=np.int64)
+    return np.flatnonzero(holds(rows, runs, number, row))
