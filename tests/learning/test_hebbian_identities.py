@@ -279,7 +279,7 @@ class NoBaseline(ThreeFactorHebb):
 
 
 def check_3f_1(kind):
-    rule = set_up(kind)
+    rule = set_up(kind, presentations=1)
     noise = []
     explore = rule.explore
     rule.explore = lambda block, z: noise.append(explore(block, z)) or noise[-1]
@@ -298,3 +298,23 @@ def test_3f_1_loss_minus_its_mean_is_the_estimator_of_node_perturbation():
     check_3f_1(ThreeFactorHebb)
     with pytest.raises(AssertionError):
         check_3f_1(NoBaseline)
+
+
+class SharedBaseline(ThreeFactorHebb):
+    """Mutation: the reward expected of a stimulus is that of all stimuli."""
+
+    def modulator(self, reward):
+        return reward - reward.mean()
+
+
+def check_3f_2(kind):
+    rule = set_up(kind, presentations=3)
+    reward = torch.tensor([1.0, 2.0, 6.0, 10.0, 10.0, 13.0], dtype=torch.float64)
+    expected = [1 - 4.0, 2 - 3.5, 6 - 1.5, 10 - 11.5, 10 - 11.5, 13 - 10.0]
+    assert rule.modulator(reward).tolist() == pytest.approx(expected)
+
+
+def test_3f_2_the_reward_expected_is_that_of_the_other_presentations():
+    check_3f_2(ThreeFactorHebb)
+    with pytest.raises(AssertionError):
+        check_3f_2(SharedBaseline)

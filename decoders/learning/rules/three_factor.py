@@ -45,9 +45,12 @@ class ThreeFactorHebb(LearningRule):
     """dW = M xi x^T with M = R - <R>: exploration that was followed by more reward than usual is reinforced.
 
     Every unit explores by Gaussian noise xi on its response; postsynaptic activity counts as its deviation from what
-    the unit would have done, which is xi, in units of its variance. R is one number per sample, and <R> its running
-    mean: no unit learns of another's error. With R = -loss this is the correlation estimate of the gradient
-    (REINFORCE) without a second, noiseless pass, so it is noisier than node perturbation.
+    the unit would have done, which is xi, in units of its variance. R is one number per sample, and <R> what was
+    expected: no unit learns of another's error. Each sample is presented several times, and <R> is the mean reward
+    of its other presentations (the expectation of a critic that knows the stimulus; Frémaux, Sprekeler & Gerstner
+    2010, J. Neurosci. 30:13326); with a single presentation it is the running mean over all samples. With R = -loss
+    this is the correlation estimate of the gradient (REINFORCE) without a noiseless pass, so it is noisier than node
+    perturbation.
     """
 
     info = RuleInfo(
@@ -63,11 +66,12 @@ class ThreeFactorHebb(LearningRule):
     fits_batch_within = 0
     may_be_silent = True
     # Of the common rate: the estimate is so noisy that Adam at the full rate is a random walk.
-    rate_share: ClassVar[float] = 0.05
+    rate_share: ClassVar[float] = 0.5
     options: ClassVar[Mapping[str, Option]] = {
-        "learning_rate": replace(COMMON["learning_rate"], grid=(5e-5, 1.5e-4, 5e-4)),
+        "learning_rate": replace(COMMON["learning_rate"], grid=(2e-4, 5e-4, 1.5e-3)),
         "sigma": Option(0.3, "Noise, relative to the standard deviation of a layer's responses.", grid=(0.1, 0.3, 1.0)),
-        "baseline_rate": Option(0.05, "Share of the newest batch in the running mean of the reward."),
+        "presentations": Option(8, "Presentations of each input per update, each with its own noise.", grid=(1, 8, 32)),
+        "baseline_rate": Option(0.05, "With one presentation: share of the newest batch in the mean reward."),
         "reward": Option(
             "likelihood",
             "Reward: log-likelihood of the label, or 1 where the noisy prediction is right.",
@@ -90,14 +94,19 @@ class ThreeFactorHebb(LearningRule):
         drawn = torch.randn(z.shape, generator=self.generator, dtype=torch.float64)
         return drawn.to(z) * sd * float(self.option["sigma"])
 
-    def reward(self, logits: Tensor, batch: Batch) -> Tensor:
-        """Return R per sample."""
+    def reward(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return R per presentation."""
         if self.option["reward"] == "correct":
-            return (logits.argmax(1) == batch.y).to(logits.dtype)
-        return -cross_entropy(logits, batch.y, reduction="none")
+            return (logits.argmax(1) == y).to(logits.dtype)
+        return -cross_entropy(logits, y, reduction="none")
 
     def modulator(self, reward: Tensor) -> Tensor:
-        """Return M = R - <R> per sample; <R> follows the batch afterwards."""
+        """Return M = R - <R> per presentation; those of an input stand one after the other."""
+        count = int(self.option["presentations"])
+        if count > 1:
+            each = reward.view(-1, count)
+            # R minus the mean of the others is n / (n - 1) times R minus the mean of all.
+            return ((each - each.mean(1, keepdim=True)) * count / (count - 1)).flatten()
         usual = self.extra["reward"]
         if not float(self.extra["seen"]):
             usual.copy_(reward.mean())
@@ -107,7 +116,9 @@ class ThreeFactorHebb(LearningRule):
         return found
 
     def gradients(self, batch: Batch) -> Outcome:
-        """Write minus the update of every layer, from one noisy pass."""
+        """Write minus the update of every layer, from one noisy pass over all presentations."""
+        count = int(self.option["presentations"])
+        y = batch.y.repeat_interleave(count)
         pre: dict[str, list[Tensor]] = {block.name: [] for block in self.net}
         noise: dict[str, list[Tensor]] = {block.name: [] for block in self.net}
 
@@ -118,13 +129,14 @@ class ThreeFactorHebb(LearningRule):
             return z + noise[block.name][-1]
 
         with torch.no_grad():
-            logits = self.net.run(batch.x, affine=noisy).logits
-            reward = self.reward(logits, batch)
+            logits = self.net.run(batch.x.repeat_interleave(count, 0), affine=noisy).logits
+            reward = self.reward(logits, y)
             modulator = self.modulator(reward)
             for block in self.net:
                 self.write(block, modulator, torch.cat(noise[block.name]), torch.cat(pre[block.name]))
         monitors = {"reward": float(reward.mean()), "modulator_sd": float(modulator.std(correction=0))}
-        return Outcome(cross_entropy(logits, batch.y), logits, {"forward": 1}, monitors)
+        shown = logits.view(-1, count, logits.shape[1]).mean(1)
+        return Outcome(cross_entropy(logits, y), shown, {"forward": count}, monitors)
 
     def write(self, block: Block, modulator: Tensor, noise: Tensor, pre: Tensor) -> None:
         """Write minus M xi x^T / variance to the weight, and minus M xi / variance to the bias."""
