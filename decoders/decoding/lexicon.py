@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from decoders.decoding.symbols import BOUNDARY, Alphabet, is_ideograph, is_letter, words_of
 from decoders.decoding.trie import END, build_trie
@@ -30,30 +32,48 @@ class Units:
         The closed vocabulary; empty where any word may be written.
     word : array of shape (n_nodes,), int64
         Which word ends at a node; -1 for none.
-    below, below_start : array of int
-        Words below each node, node after node, and where each node's begin; empty without a vocabulary.
+    low, high : array of shape (n_nodes,), int64
+        Words below a node are `words` from low to before high; empty without a vocabulary.
     """
 
     next_node: NDArray[np.int64]
     final: NDArray[np.bool_]
     words: tuple[str, ...]
     word: NDArray[np.int64]
-    below: NDArray[np.int64]
-    below_start: NDArray[np.int64]
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
 
-    def best_below(self, gains: NDArray[np.floating]) -> NDArray[np.floating]:
-        """Return the largest gain among the words below each node.
 
-        Parameters
-        ----------
-        gains : array of shape (n_words, n)
+class BestBelow:
+    """The largest gain among the words below a node, for any hypothesis and node.
 
-        Returns
-        -------
-        array of shape (n_nodes, n)
-        """
-        best: NDArray[np.floating] = np.maximum.reduceat(gains[self.below], self.below_start, axis=0)
-        return best
+    Words below a node are neighbours. Maxima of 1, 2, 4, … neighbours are tabled once; any range is covered by two.
+
+    Parameters
+    ----------
+    units : Units
+        A closed vocabulary.
+    gains : Tensor of shape (n, n_words)
+        Of each word for each hypothesis.
+    """
+
+    def __init__(self, units: Units, gains: Tensor) -> None:
+        n_words = gains.shape[1]
+        self._table = gains.new_full((n_words.bit_length(), n_words, len(gains)), -torch.inf)
+        self._table[0] = gains.T
+        for level in range(1, len(self._table)):
+            half = 1 << (level - 1)
+            before = self._table[level - 1]
+            torch.maximum(before[: n_words - half], before[half:], out=self._table[level, : n_words - half])
+        self._low, width = torch.from_numpy(units.low), torch.from_numpy(units.high - units.low)
+        self._level = torch.log2(width.double()).long()
+        self._second = self._low + width - 2**self._level
+
+    def __call__(self, hypothesis: Tensor, node: Tensor) -> Tensor:
+        """Return the best gain of each pair of hypothesis and node (two tensors that broadcast)."""
+        level, table = self._level[node], self._table
+        ends = (table[level, first[node], hypothesis] for first in (self._low, self._second))
+        return torch.maximum(*ends)
 
 
 def open_units(alphabet: Alphabet) -> Units:
@@ -90,23 +110,20 @@ def lexicon_units(words: Sequence[str], alphabet: Alphabet) -> Units:
         found = f"words with {missing!r}" if words else "no words"
         remedy = "Take the words from the corpus of the language model (corpus_words)."
         raise InputError("words in the alphabet of the language model", found, "the lexicon", remedy)
-    trie = build_trie(words)
+    trie = build_trie(sorted(words))  # words with a common beginning are neighbours
     table = np.full((len(trie.next_node), alphabet.n_symbols), -1, dtype=np.int64)
     table[:, alphabet.encode(trie.symbols)] = trie.next_node[:, 1:]
     table[:, alphabet.encode(BOUNDARY)[0]] = trie.next_node[:, END]
-    word, pairs = np.full(len(table), -1), []
+    word, low, high = np.full(len(table), -1), np.full(len(table), len(words)), np.zeros(len(table), dtype=np.int64)
     for index, symbols in enumerate(trie.targets):
-        path = [0]
-        for symbol in symbols[symbols >= 0]:
-            path.append(int(trie.next_node[path[-1], symbol]))
-        word[path[-1]] = index
-        pairs += [(node, index) for node in path]
+        node = 0
+        for symbol in [None, *symbols[symbols >= 0]]:
+            node = 0 if symbol is None else int(trie.next_node[node, symbol])
+            low[node], high[node] = min(low[node], index), index + 1
+        word[node] = index
         if is_ideograph(trie.names[index]):  # complete without a boundary
-            table[0, alphabet.encode(trie.names[index])[0]] = path[-1]
-    # A node that an ideograph's shortcut left unreachable keeps its words, so that every node has some.
-    order = np.array(sorted(pairs), dtype=np.int64)
-    start = np.searchsorted(order[:, 0], np.arange(len(table)))
-    return Units(table, word >= 0, trie.names, word, order[:, 1], start)
+            table[0, alphabet.encode(trie.names[index])[0]] = node
+    return Units(table, word >= 0, trie.names, word, low, high)
 
 
 def corpus_words(plain: str, alphabet: Alphabet, min_count: int = 1, max_words: int | None = None) -> list[str]:

@@ -172,7 +172,7 @@ def _shrunk(matrix: Floats, amount: float) -> Floats:
 
 def _cholesky(covariance: Floats) -> Floats:
     try:
-        return np.linalg.cholesky(covariance)
+        return np.asarray(np.linalg.cholesky(covariance), dtype=np.float64)
     except np.linalg.LinAlgError as error:
         remedy = "Shrink it more, or choose fewer voxels."
         raise InputError("a positive definite covariance", f"'{error}'", _WHERE, remedy) from error

@@ -9,7 +9,7 @@ from __future__ import annotations
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,13 +96,14 @@ def words_of(plain: str) -> list[str]:
         if character == BOUNDARY:
             words += [letters] if letters else []
             letters = ""
-        elif is_ideograph(character) and not letters:
+        elif not letters and is_ideograph(character):
             words.append(character)
         else:
             letters += character
     return words
 
 
+@cache
 def is_ideograph(character: str) -> bool:
     """Tell whether this is one ideograph or kana, which is a word of its own."""
     return len(character) == 1 and n_letters(character) == LETTERS_PER_IDEOGRAPH

@@ -1,0 +1,164 @@
+"""What a freely decoded text is worth: its windows against those of the text that was heard."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decoders.decoding.identification import Identified, rank_true, window_correlations
+from decoders.decoding.likelihood import Floats
+from decoders.decoding.responses import TextFeatures
+from decoders.errors import InputError
+from decoders.stats.permutation import label_permutations, permutation_p
+from decoders.stimuli.timings import Words
+
+WINDOW_S = 20.0
+N_NULLS = 200
+# Decoded words stand where the rate of words puts them, seconds off the words that were heard.
+BLUR_S = 4.0
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """Similarity of decoded to heard windows, and its null of permuted windows.
+
+    Attributes
+    ----------
+    score : float
+        Mean cosine over windows.
+    windows : array of shape (n_windows,)
+    null : array of shape (n_permutations,)
+    """
+
+    score: float
+    windows: Floats
+    null: Floats
+
+    @property
+    def p(self) -> float:
+        """One-sided p = (1 + k) / (1 + n)."""
+        return float(permutation_p(self.score, self.null))
+
+
+def window_text(words: Words, windows: Floats) -> list[str]:
+    """Return the text of each window: the words whose middle lies in it.
+
+    Parameters
+    ----------
+    words : Words
+    windows : array of shape (n_windows, 2)
+        Onset and end in seconds, as `decoders.stimuli.text.windows` makes them.
+    """
+    return ["".join(_within(words, *window).text).strip() for window in windows]
+
+
+def window_vectors(words: Words, features: TextFeatures, windows: Floats) -> Floats:
+    """Return the mean features of the words in each window, shape (n_windows, n_features); zero without words."""
+    inside = [_within(words, *window).word for window in windows]
+    size = features.vectors(["x"]).shape[1]
+    return np.stack([features.vectors(part).mean(0) if part else np.zeros(size) for part in inside])
+
+
+def window_courses(
+    words: Words, features: TextFeatures, windows: Floats, step: float, blur: float = BLUR_S
+) -> NDArray[np.float64]:
+    """Return the course of the features within each window, blurred in time, flat.
+
+    Parameters
+    ----------
+    words : Words
+    features : TextFeatures
+    windows : array of shape (n_windows, 2)
+    step : float
+        Seconds between samples.
+    blur : float
+        Standard deviation in seconds of the Gaussian that each word is spread by; words outside of a window do not
+        count, so that a window is told by its own words alone.
+
+    Returns
+    -------
+    array of shape (n_windows, n_samples * n_features)
+    """
+    courses = []
+    for start, stop in windows:
+        part = _within(words, start, stop)
+        samples = np.arange(start + step / 2, stop, step)
+        spread = np.exp(-(((samples[:, None] - part.middle[None]) / blur) ** 2) / 2)
+        courses.append((spread @ features.vectors(part.word)).ravel())
+    return np.stack(courses)
+
+
+def identify_text(heard: Sequence[Words], decoded: Sequence[Words], features: TextFeatures, windows: Floats,
+                  step: float, blur: float = BLUR_S) -> Identified:  # fmt: skip
+    """Identify each heard window among those of its run from the decoded text alone.
+
+    Parameters
+    ----------
+    heard, decoded : sequence of Words
+        One per run.
+    features : TextFeatures
+        Of meaning alone: the word count, which is the rate of speech, would be told from the times of words.
+    windows : array of shape (n_windows, 2)
+        The same in every run.
+    step, blur
+        As in `window_courses`.
+
+    Returns
+    -------
+    Identified
+        Percentile (chance .5) and top-1 (chance 1 / windows per run) of every window.
+    """
+    ranked = []
+    for truth, text in zip(heard, decoded, strict=True):
+        courses = [window_courses(words, features, windows, step, blur) for words in (truth, text)]
+        ranked.append(rank_true(window_correlations(courses[0], courses[1])))
+    return Identified(np.concatenate([r.percentile for r in ranked]), np.concatenate([r.correct for r in ranked]))
+
+
+def semantic_similarity(
+    heard: Sequence[Words],
+    decoded: Sequence[Words],
+    features: TextFeatures,
+    windows: Floats,
+    rng: np.random.Generator,
+    n_nulls: int = N_NULLS,
+) -> Similarity:
+    """Compare the meaning of decoded and heard windows, against windows that are permuted.
+
+    Parameters
+    ----------
+    heard, decoded : sequence of Words
+        One per run.
+    features : TextFeatures
+    windows : array of shape (n_windows, 2)
+    rng : Generator
+    n_nulls : int
+        Permutations of the windows of all runs, at least 200.
+
+    Raises
+    ------
+    InputError
+        Fewer than 200 permutations, or no words at all.
+    """
+    if n_nulls < N_NULLS or not any(len(words) for words in decoded):
+        found = f"{n_nulls} permutations of {sum(map(len, decoded))} words"
+        remedy = "Raise the number of permutations, or check the length model."
+        raise InputError(f"{N_NULLS} permutations or more of decoded words", found, "free text scores", remedy)
+    sides = [np.concatenate([window_vectors(w, features, windows) for w in side]) for side in (heard, decoded)]
+    # What all windows share says nothing about any one of them.
+    cosines = _unit(sides[0] - sides[0].mean(0)) @ _unit(sides[1] - sides[1].mean(0)).T
+    rows = np.arange(len(cosines))
+    null = np.array([cosines[rows, order].mean() for order in label_permutations(len(rows), n_nulls, rng)])
+    return Similarity(float(cosines[rows, rows].mean()), cosines[rows, rows], null)
+
+
+def _within(words: Words, start: float, stop: float) -> Words:
+    return words.select((words.middle >= start) & (words.middle < stop))
+
+
+def _unit(x: Floats) -> Floats:
+    norm = np.linalg.norm(x, axis=1, keepdims=True)
+    return np.divide(x, norm, out=np.zeros_like(x), where=norm > 0)
