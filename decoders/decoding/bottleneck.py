@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,12 +19,14 @@ from torch.nn.functional import cross_entropy, normalize
 
 from decoders.config import VoxelMapSettings
 from decoders.decoding.frontend import FrontEnd
-from decoders.decoding.gate import GatedReadout, VoxelGate, capacity_nats
+from decoders.decoding.gate import GatedReadout, VoxelGate, capacity_nats, kl_nats
+from decoders.decoding.volume_gate import VolumeGate
 from decoders.errors import InputError
 
 TEMPERATURE = 0.1
 BATCH_RUNS = 2  # runs per fold and step
 LAG_SECONDS = (2.0, 4.0, 6.0, 8.0)
+Gate = VoxelGate | VolumeGate
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class GateFit:
     logits : array of shape (n_voxels,)
         Smoothed logits: the gate map.
     m : array of shape (n_voxels,)
-        Openness in 0..1; it has no absolute meaning, only beside null gates.
+        Openness in 0..1 (of a gate per volume: at the mean logit); it has no absolute meaning, only beside null gates.
     kl : array of shape (n_voxels,)
         Upper bound of the information passed, nats per voxel and volume.
     capacity : array of shape (n_voxels,)
@@ -81,13 +84,13 @@ class TextPredictor(nn.Module):
         start = torch.randn(n_lags * hidden, n_targets, generator=generator) / (n_lags * hidden) ** 0.5
         self.convolution = nn.Parameter(start)
 
-    def forward(self, x: Tensor, gate: VoxelGate, rows: Tensor, generator: torch.Generator | None) -> Tensor:
+    def forward(self, x: Tensor, gate: Gate, rows: Tensor, generator: torch.Generator | None) -> Tensor:
         """Predict windows of target features.
 
         Parameters
         ----------
         x : Tensor of shape (n_volumes, n_voxels)
-        gate : VoxelGate
+        gate : VoxelGate or VolumeGate
         rows : Tensor of shape (n_windows, length, n_lags)
             Row of x for each moment of each window at each lag.
         generator : torch.Generator, optional
@@ -100,11 +103,14 @@ class TextPredictor(nn.Module):
         brain = self._read(x, gate, generator)
         return brain[rows].flatten(2) @ self.convolution
 
-    def _read(self, x: Tensor, gate: VoxelGate, generator: torch.Generator | None) -> Tensor:
-        if self.linear is not None:
+    def _read(self, x: Tensor, gate: Gate, generator: torch.Generator | None) -> Tensor:
+        if self.linear is not None and isinstance(gate, VoxelGate):
             return self.linear(x, gate, generator)
+        passed = gate.mean(x) if generator is None else gate.sample(x, generator)
+        if self.linear is not None:
+            return passed @ self.linear.weight
         assert self.front is not None
-        return self.front(gate.mean(x) if generator is None else gate.sample(x, generator))
+        return self.front(passed)
 
 
 def lags_in_volumes(tr: float) -> tuple[int, ...]:
@@ -156,10 +162,10 @@ def train_gate(
     trainer = _Trainer(x, targets, mask, settings, lags_in_volumes(tr), window, seed, cross_fit)
     curve = [trainer.epoch() for _ in range(settings.epochs)]
     with torch.no_grad():
-        logits = trainer.gate.logits()
-        values = [logits, trainer.gate.m(), trainer.gate.kl(), capacity_nats(logits)]
-    logits_, m, kl, capacity = (value.detach().numpy().astype(np.float32) for value in values)
-    return GateFit(logits_, m, kl, capacity, np.array(curve))
+        logits, kl = trainer.maps()
+        values = [logits, torch.sigmoid(logits), kl, capacity_nats(logits)]
+    logits_, m, kl_, capacity = (value.detach().numpy().astype(np.float32) for value in values)
+    return GateFit(logits_, m, kl_, capacity, np.array(curve))
 
 
 def null_pairing(lengths: Sequence[int], rng: np.random.Generator) -> list[tuple[int, int]]:
@@ -210,8 +216,7 @@ class _Trainer:
         self.y = [torch.from_numpy(np.ascontiguousarray(run, dtype=np.float32)) for run in targets]
         self.beta, self.lags, self.window, self.cross_fit = settings.beta, lags, window, cross_fit
         self.generator = torch.Generator().manual_seed(seed)
-        grid = not isinstance(mask, int | np.integer)
-        self.gate = VoxelGate(mask, settings.sigma_voxels if grid else 0.0)
+        self.gate = self._make_gate(mask, settings, seed)
         # Interleaved folds: slow changes over the session fall on both sides.
         self.fold = np.arange(len(x)) % settings.folds
         n_targets = self.y[0].shape[1]
@@ -222,8 +227,38 @@ class _Trainer:
                 for _ in range(settings.folds)
             )
         self.weights = list(self.predictors.parameters())
-        self.gate_optimizer = torch.optim.Adam([self.gate.theta], lr=settings.gate_lr)
+        self.gate_weights = list(self.gate.parameters())
+        self.gate_optimizer = torch.optim.Adam(self._gate_groups(settings))
         self.optimizer = torch.optim.Adam(self.weights, lr=settings.readout_lr)
+
+    @staticmethod
+    def _make_gate(mask: NDArray[np.bool_] | int, settings: VoxelMapSettings, seed: int) -> Gate:
+        if isinstance(mask, int | np.integer):
+            if settings.gate == "volume":
+                raise InputError(
+                    "voxels on a grid", "features without a grid", "decoding.voxels.gate", "Choose the gate 'voxel'."
+                )
+            return VoxelGate(mask, 0.0)
+        if settings.gate == "voxel":
+            return VoxelGate(mask, settings.sigma_voxels)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return VolumeGate(mask, settings.sigma_voxels)
+
+    def _gate_groups(self, settings: VoxelMapSettings) -> list[dict[str, Any]]:
+        # Logits of voxels do not move at the rate of weights; weights of a CNN break at that of logits.
+        shared = self.gate if isinstance(self.gate, VoxelGate) else self.gate.shared
+        groups: list[dict[str, Any]] = [{"params": [shared.theta], "lr": settings.gate_lr}]
+        if isinstance(self.gate, VolumeGate):
+            groups.append({"params": list(self.gate.layers.parameters()), "lr": settings.readout_lr})
+        return groups
+
+    def maps(self) -> tuple[Tensor, Tensor]:
+        """Return logits and KL per voxel (of a gate per volume: means over all volumes)."""
+        if isinstance(self.gate, VoxelGate):
+            logits = self.gate.logits()
+            return logits, kl_nats(logits)
+        return self.gate.maps(self.x)
 
     def epoch(self) -> tuple[float, float, float]:
         """Pass over all runs once; return mean held-out loss, training loss and KL."""
@@ -245,12 +280,14 @@ class _Trainer:
             others = [run for j, runs in enumerate(batch) if j != k for run in runs]
             held = held + self._loss(predictor, batch[k] if self.cross_fit else others, offset)
             seen = seen + self._loss(predictor, others, offset)
-        kl = self.gate.kl().mean()
+        kl = self.gate.cost([self.x[run] for runs in batch for run in runs])
         # Two gradients of two losses: the gate from held-out runs, the read-outs from their training runs.
-        (self.gate.theta.grad,) = torch.autograd.grad(held + self.beta * kl, [self.gate.theta])
-        gradients = torch.autograd.grad(seen, self.weights)
-        for weight, gradient in zip(self.weights, gradients, strict=True):
-            weight.grad = gradient
+        parts = self.gate_weights, self.weights
+        gate_gradients = torch.autograd.grad(held + self.beta * kl, self.gate_weights)
+        found = gate_gradients, torch.autograd.grad(seen, self.weights)
+        for weights, gradients in zip(parts, found, strict=True):
+            for weight, gradient in zip(weights, gradients, strict=True):
+                weight.grad = gradient
         self.gate_optimizer.step()
         self.optimizer.step()
         n = len(self.predictors)

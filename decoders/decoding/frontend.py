@@ -113,10 +113,10 @@ def first_convolution(
     return nn.Sequential(pad, nn.Conv3d(n_in, n_out, kernels, strides)), out
 
 
-def same_convolution(shape: tuple[int, ...], n_channels: int, kernel: int) -> nn.Conv3d:
+def same_convolution(shape: tuple[int, ...], n_in: int, kernel: int, n_out: int | None = None) -> nn.Conv3d:
     """Return a convolution that keeps the grid, its kernel clipped to the longest odd one that fits each axis."""
     x, y, z = (min(kernel, n - 1 + n % 2) for n in shape)
-    return nn.Conv3d(n_channels, n_channels, (x, y, z), padding=(x // 2, y // 2, z // 2))
+    return nn.Conv3d(n_in, n_out or n_in, (x, y, z), padding=(x // 2, y // 2, z // 2))
 
 
 def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:

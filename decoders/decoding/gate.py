@@ -12,7 +12,7 @@ Schulz et al. 2020, arXiv:2001.00396, for gates of this form).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -109,6 +109,10 @@ class VoxelGate(nn.Module):
     def kl(self) -> Tensor:
         """Return the KL per voxel in nats, averaged over z-scored data, of shape (V,)."""
         return kl_nats(self.logits())
+
+    def cost(self, _runs: Sequence[Tensor]) -> Tensor:
+        """Return the mean KL per voxel in nats, a scalar; the same for all z-scored data."""
+        return self.kl().mean()
 
     def information_bound(self) -> Tensor:
         """Return the upper bound of the information that all voxels pass per volume, in nats (a scalar)."""
