@@ -115,7 +115,8 @@ PHASE_OPTIONS = {
         "Peak of the one-cycle schedule; 0 takes a third of the common budget's, of convolutions a tenth.",
         grid=(3e-4, 1e-3, 3e-3),
     ),
-    "free_sweeps": Option(10, "Sweeps of the free phase: all odd layers, then all even ones.", grid=(6, 10, 20)),
+    # As weights grow the free phase takes longer: with 10 sweeps one-sided learning stops where it is not settled.
+    "free_sweeps": Option(20, "Sweeps of the free phase: all odd layers, then all even ones.", grid=(10, 20, 30)),
     "nudged_sweeps": Option(4, "Sweeps of each nudged phase, from the free fixed point.", grid=(3, 4, 8)),
     "beta": Option(0.5, "Strength of the nudge, below 1.", grid=(0.1, 0.3, 0.5)),
 }
