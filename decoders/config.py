@@ -190,6 +190,9 @@ class VoxelMapSettings(Settings):
 
     task: str | None = Field(None, description="Task label of the runs; all when absent.")
     beta: float = Field(10.0, ge=0, description="Weight of the mean KL per voxel (nats) in the loss.")
+    betas: tuple[float, ...] = Field(
+        (), description="Further betas at which the gate is trained, for the rate-distortion curve; none: no curve."
+    )
     sigma_voxels: Positive = Field(1.0, description="Gaussian smoothing of the gate logits, in voxels.")
     gate_lr: Positive = Field(0.05, description="Adam learning rate of the gate logits.")
     readout_lr: Positive = Field(3e-3, description="Adam learning rate of the read-out.")
@@ -198,6 +201,9 @@ class VoxelMapSettings(Settings):
     epochs: Count = Field(120, description="Passes over the training runs.")
     folds: int = Field(4, ge=2, description="Cross-fitting folds over runs; at most as many as training runs.")
     n_null_gates: int = Field(1, ge=0, description="Null gates (targets rolled in time).")
+    gate: Literal["voxel", "volume"] = Field(
+        "voxel", description="One openness per voxel, or per voxel and volume by a 3D-CNN (an experiment)."
+    )
     head: Literal["linear", "patchify", "k7"] = Field(
         "linear", description="Read-out after the gate: linear, or a 3D-CNN."
     )

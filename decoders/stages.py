@@ -66,6 +66,18 @@ STAGES: dict[str, Stage] = {
         "decoders.learning.stage_networks", ("learning.rules", "learning.architectures", "learning.seeds")
     ),
     "plausibility": Stage("decoders.learning.stage_plausibility", ("learning.rules", "learning.options")),
+    **{
+        f"splits-{analysis}": Stage(
+            "decoders.decoding.stage_splits",
+            (f"decoding.{block}", "preprocess.drop_volumes", "preprocess.high_pass_s", *drawn),
+        )
+        for analysis, block, drawn in (
+            ("names", "names", ()),
+            ("encode", "encoding", ("seed",)),
+            ("voxels", "voxels", ()),
+        )
+    },
+    "leaks": Stage("decoders.stats.stage_leaks", ("decoding.allowed_leaks", "data.mirror")),
     "names": Stage("decoders.decoding.stage_names", ("decoding.names", "seed")),
     "encode": Stage("decoders.decoding.stage_encode", ("decoding.encoding", "seed")),
     "voxels": Stage("decoders.decoding.stage_voxels", ("decoding.voxels", "data.phantom", "seed")),

@@ -370,7 +370,13 @@ def test_nothing_left_is_an_error(bids, capsys):
 def names(bids, recordings, subject="01"):
     bids.settings["decoding"] = {"names": {"models": ["lda"], "n_permutations": 5}}
     outputs = {name: bids.out / f"names-{name}" for name in ("scores", "text", "arrays")}
-    return bids.call("names", [("manifest", bids.manifest), *recordings], outputs, subject=subject), outputs.values()
+    manifest, splits = ("manifest", bids.manifest), ("splits", bids.out / "splits.json")
+    leaks = ("leaks", bids.out / "leaks.tsv")
+    if bids.quality(recordings) == 0:
+        assert bids.call("splits-names", [manifest, ("quality", bids.out / "quality.tsv")], dict([splits])) == 0
+        assert bids.call("leaks", [manifest, splits], dict([leaks])) == 0
+    inputs = [manifest, splits, leaks, *recordings]
+    return bids.call("names", inputs, outputs, subject=subject), outputs.values()
 
 
 def test_runs_that_lack_different_voxels_are_decoded_in_those_they_share(bids, capsys):

@@ -14,22 +14,20 @@ from decoders.config import EncodingSettings
 from decoders.decoding.encoding import (
     Design,
     Sets,
-    averaged_unseen,
     block_r,
-    group_set,
     held_out_r,
     jackknife_groups,
     own_sets,
     predict_held_out,
     rolled,
+    sets_of,
     stack,
-    unseen_subjects,
 )
 from decoders.decoding.identification import block_percentiles
+from decoders.decoding.splits_encode import N_DRAWS, Members, group_members
 from decoders.stats.permutation import circular_shifts, permutation_p
 from decoders.stats.resampling import bootstrap_interval, t_interval
 
-N_DRAWS = 20
 MIN_SHIFT_S = 40.0  # beyond the haemodynamic response and the memory of speech rate
 Floats = NDArray[np.floating]
 Scores = dict[str, NDArray[np.float64]]
@@ -102,6 +100,7 @@ def shared_scores(
     settings: EncodingSettings,
     tr: float,
     rng: np.random.Generator,
+    members: Mapping[str, Members] | None = None,
 ) -> Result:
     """Score subjects who heard the same: the group's mean, one unseen subject, several unseen ones averaged.
 
@@ -115,14 +114,16 @@ def shared_scores(
     design, settings, tr
         The split, the settings, seconds per sample.
     rng : Generator
-        Draws the averaged subjects and the shifts of the null.
+        Draws the shifts of the null, and the averaged subjects where they are not declared.
+    members : mapping of str to (tuple of int, tuple of int), optional
+        Declared sets: who trains, who is tested (`decoders.decoding.splits_encode`).
 
     Returns
     -------
     Result
     """
     windows = windows_of(settings, tr)
-    sets, where = _shared_sets(data, settings.average_subjects, rng)
+    sets, where = _shared_sets(data, members or group_members(subjects, settings.average_subjects, rng))
     predicted = predict_held_out(features, sets.train, design)
     observed = score_blocks(sets.test, predicted, design, windows)
     nulls = null_scores(
@@ -210,10 +211,9 @@ def _shift_range(tr: float) -> tuple[float, float]:
     return MIN_SHIFT_S, tr
 
 
-def _shared_sets(data: Floats, n_average: int, rng: np.random.Generator) -> tuple[Sets, dict[str, slice]]:
-    parts = {"unseen_time": group_set(data), "unseen_subject": unseen_subjects(data)}
-    if len(data) > n_average:
-        parts["unseen_subjects_averaged"] = averaged_unseen(data, n_average, N_DRAWS, rng)
+def _shared_sets(data: Floats, members: Mapping[str, Members]) -> tuple[Sets, dict[str, slice]]:
+    chosen = {kind: [pair for name, pair in members.items() if name.split("/")[0] == kind] for kind in _GROUP}
+    parts = {kind: sets_of(data, pairs) for kind, pairs in chosen.items() if pairs}
     # The jackknife stands last, so that the nulls can leave it out.
     parts["jackknife"] = jackknife_groups(data)
     sets, where = stack(list(parts.values()))

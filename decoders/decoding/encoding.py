@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from decoders.decoding.splits_encode import Members, split_lengths
 from decoders.errors import InputError
 from decoders.models.ridge import Fold, delayed, fit_ridge
-from decoders.stats.splits import Split, audit_split, contiguous_blocks, leave_one_run_out
+from decoders.stats.splits import Split, contiguous_blocks
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,12 @@ class Sets:
 
 
 def design_of(
-    lengths: Sequence[int], n_blocks: int, gap: int, delays: Sequence[int], alphas: Sequence[float]
+    lengths: Sequence[int],
+    n_blocks: int,
+    gap: int,
+    delays: Sequence[int],
+    alphas: Sequence[float],
+    folds: Sequence[Split] | None = None,
 ) -> Design:
     """Return the design of runs of given lengths: by run, or by contiguous block when there is one run.
 
@@ -70,16 +76,11 @@ def design_of(
         Used when there is one run.
     delays, alphas
         As in `Design`.
+    folds : sequence of Split, optional
+        Declared ones, in place of those by run or block.
     """
     segment = np.repeat(np.arange(len(lengths)), lengths)
-    if len(lengths) > 1:
-        splits = leave_one_run_out([f"{run + 1:02d}" for run in segment])
-        for split in splits:
-            audit_split(split, groups=segment)
-    else:
-        splits = contiguous_blocks(lengths[0], n_blocks, gap)
-        for split in splits:
-            audit_split(split, gap=gap)
+    splits = split_lengths(lengths, n_blocks, gap) if folds is None else folds
     return Design(segment, tuple(splits), tuple(delays), tuple(alphas), gap)
 
 
@@ -173,50 +174,19 @@ def rolled(features: NDArray[np.floating], design: Design, shift: int) -> NDArra
     return np.concatenate(parts)
 
 
-def group_set(data: NDArray[np.floating]) -> Sets:
-    """Return the mean over subjects, trained and tested on: unseen time.
+def sets_of(data: NDArray[np.floating], members: Sequence[Members]) -> Sets:
+    """Return the means over those who train and over those who are tested, one set for each pair.
+
+    All subjects heard the same, so ridge on a mean equals ridge on the stacked subjects (with the penalty
+    scaled by their number).
 
     Parameters
     ----------
     data : array of shape (n_subjects, n_samples, n_regions)
+    members : sequence of (tuple of int, tuple of int)
+        Subjects by number, as `decoders.decoding.splits_encode` declares them.
     """
-    mean = data.mean(0, keepdims=True)
-    return Sets(mean, mean)
-
-
-def unseen_subjects(data: NDArray[np.floating]) -> Sets:
-    """Return one set per subject, trained on the mean of the others: unseen subject and unseen time.
-
-    All subjects heard the same, so ridge on the mean equals ridge on the stacked subjects
-    (with the penalty scaled by their number).
-    """
-    n = len(data)
-    _at_least(n, 2)
-    return Sets((data.sum(0, keepdims=True) - data) / (n - 1), data)
-
-
-def averaged_unseen(data: NDArray[np.floating], n_average: int, n_draws: int, rng: np.random.Generator) -> Sets:
-    """Return sets that are tested on the mean of several unseen subjects, trained on the mean of the rest.
-
-    Parameters
-    ----------
-    data : array of shape (n_subjects, n_samples, n_regions)
-    n_average : int
-        Subjects averaged for the test; the others train.
-    n_draws : int
-        Random choices of them.
-    rng : Generator
-
-    Returns
-    -------
-    Sets
-        One per draw.
-    """
-    n = len(data)
-    _at_least(n, n_average + 1)
-    orders = [rng.permutation(n) for _ in range(n_draws)]
-    test = np.stack([data[np.sort(order[:n_average])].mean(0) for order in orders])
-    train = np.stack([data[np.sort(order[n_average:])].mean(0) for order in orders])
+    train, test = (np.stack([data[list(pair[side])].mean(0) for pair in members]) for side in (0, 1))
     return Sets(train, test)
 
 

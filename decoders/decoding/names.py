@@ -7,17 +7,19 @@ over its volumes, which for the linear models is the decision at the block's mea
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from decoders.decoding.closed_form import Decider
+from decoders.decoding.splits_names import REST, lag_volumes
 from decoders.errors import InputError
+from decoders.stats.declared import DeclaredSplit, TimedRun
+from decoders.stats.declared_rows import holds
+from decoders.stats.splits import Split
 from decoders.store.recording import Recording
-
-REST = "rest"
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class Samples:
     names, runs : tuple of str
     tr : float
         Repetition time in seconds.
+    row : array of int of shape (n_volumes,)
+        Place of each volume in its run.
     """
 
     x: NDArray[np.float32]
@@ -46,6 +50,7 @@ class Samples:
     names: tuple[str, ...]
     runs: tuple[str, ...]
     tr: float
+    row: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
     def first(self) -> NDArray[np.int64]:
@@ -113,17 +118,12 @@ def _labelled(recording: Recording, lag_s: float) -> tuple[NDArray[np.int64], ND
     return source + lag, recording.conditions[source], recording.groups[source]
 
 
-def lag_volumes(lag_s: float, tr: float) -> int:
-    """Return a lag in volumes: rounded up, so that no volume is read before the lag has passed."""
-    return int(np.ceil(lag_s / tr - 1e-9)) if lag_s else 0
-
-
 def _join(
     recordings: Sequence[Recording],
     parts: Sequence[tuple[NDArray[np.int64], NDArray[np.object_], NDArray[np.int64]]],
     names: tuple[str, ...],
 ) -> Samples:
-    columns: dict[str, list[Any]] = {key: [] for key in ("x", "label", "run", "block", "time")}
+    columns: dict[str, list[Any]] = {key: [] for key in ("x", "label", "run", "block", "time", "row")}
     next_block = 0
     for number, (recording, (index, found, groups)) in enumerate(zip(recordings, parts, strict=True)):
         kept = np.isin(found.astype(str), names)
@@ -133,6 +133,7 @@ def _join(
         columns["run"].append(np.full(int(kept.sum()), number))
         columns["block"].append(blocks + next_block)
         columns["time"].append(recording.time[index[kept]])
+        columns["row"].append(index[kept])
         next_block += int(blocks.max()) + 1 if len(blocks) else 0
     runs = tuple(recording.run or str(number + 1) for number, recording in enumerate(recordings))
     joined = {key: np.concatenate(values) for key, values in columns.items()}
@@ -169,7 +170,30 @@ def permuted_labels(samples: Samples, n: int, rng: np.random.Generator) -> NDArr
     return by_block[:, np.unique(samples.block, return_inverse=True)[1]]
 
 
-def closed_form_decisions(samples: Samples, labels: NDArray[np.int64], decide: Decider) -> NDArray[np.float64]:
+def folds_of(
+    samples: Samples, declared: Sequence[DeclaredSplit] | None = None, runs: Sequence[TimedRun] = ()
+) -> list[Split]:
+    """Return which samples train and which are tested; by run where nothing is declared.
+
+    Parameters
+    ----------
+    samples : Samples
+    declared : sequence of DeclaredSplit, optional
+        Folds that test no sample (a run without a name) are left out.
+    runs : sequence of TimedRun
+        Runs of the samples, in their order.
+    """
+    if declared is None:
+        every = ((f"run-{run}", samples.run != run, samples.run == run) for run in np.unique(samples.run))
+    else:
+        places = (runs, samples.run, samples.row)
+        every = ((split.fold, holds(split.train, *places), holds(split.test, *places)) for split in declared)
+    return [Split(name, np.flatnonzero(train), np.flatnonzero(test)) for name, train, test in every if test.any()]
+
+
+def closed_form_decisions(
+    samples: Samples, labels: NDArray[np.int64], decide: Decider, folds: Sequence[Split] | None = None
+) -> NDArray[np.float64]:
     """Return decisions on each run by a model trained on the other runs, for each labelling.
 
     Parameters
@@ -178,6 +202,8 @@ def closed_form_decisions(samples: Samples, labels: NDArray[np.int64], decide: D
     labels : array of int of shape (n_labellings, n_volumes)
     decide : Decider
         Of `decoders.decoding.closed_form`.
+    folds : sequence of Split, optional
+        Of `folds_of`.
 
     Returns
     -------
@@ -185,10 +211,9 @@ def closed_form_decisions(samples: Samples, labels: NDArray[np.int64], decide: D
     """
     decisions = np.empty((*labels.shape, len(samples.names)))
     x = samples.x.astype(np.float64)
-    for run in np.unique(samples.run):
-        test = samples.run == run
-        trained = decide(x[~test], labels[:, ~test], samples.run[~test], x[test], len(samples.names))
-        decisions[:, test] = trained
+    for fold in folds or folds_of(samples):
+        train, test = fold.train, fold.test
+        decisions[:, test] = decide(x[train], labels[:, train], samples.run[train], x[test], len(samples.names))
     return decisions
 
 

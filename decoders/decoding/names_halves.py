@@ -16,6 +16,7 @@ from decoders.decoding.names import Samples
 from decoders.decoding.names_text import text_row
 from decoders.decoding.nearest_pattern import NearestPattern, nearest_pattern
 from decoders.errors import InputError
+from decoders.stats.splits import Split
 from decoders.store.arrays import Array
 
 _EXACT = "all relabellings of the second half"
@@ -24,20 +25,21 @@ _SAMPLED = "random relabellings of the second half"
 
 def halves_rows(
     samples: Samples,
+    fold: Split,
     settings: NamesSettings,
     draw: Callable[..., np.random.Generator],
     rows: list[dict[str, Any]],
     text: list[dict[str, Any]],
     arrays: dict[str, Array],
 ) -> None:
-    """Decode each half of the blocks from the other one and append what was found.
+    """Decode each half of the blocks, as declared, from the other one and append what was found.
 
     Raises
     ------
     InputError
         More than one run, or a category without exactly two blocks.
     """
-    blocks = paired_blocks(samples)
+    blocks = paired_blocks(samples, fold)
     patterns = np.stack([[block_pattern(samples, block) for block in half] for half in blocks])
     found = nearest_pattern(patterns[0], patterns[1], settings.n_voxels, draw("names", "halves"))
     rows.append(_row(found))
@@ -52,8 +54,15 @@ def halves_rows(
     arrays["null/nearest_pattern_block"] = Array(found.null, ("labelling",))
 
 
-def paired_blocks(samples: Samples) -> NDArray[np.int64]:
-    """Return the block numbers of the first and second block of each name, (2, n_names)."""
+def paired_blocks(samples: Samples, fold: Split | None = None) -> NDArray[np.int64]:
+    """Return the block numbers of the first and second block of each name, (2, n_names).
+
+    Parameters
+    ----------
+    samples : Samples
+    fold : Split, optional
+        Samples of the first and of the second half; by order of the blocks when absent.
+    """
     remedy = "Use leave_one_run_out, or name the conditions that have two blocks."
     if len(np.unique(samples.run)) != 1:
         found = f"{len(np.unique(samples.run))} runs"
@@ -63,8 +72,16 @@ def paired_blocks(samples: Samples) -> NDArray[np.int64]:
         blocks = np.unique(samples.block[samples.label == label])
         if len(blocks) != 2:
             raise InputError("two blocks of each name", f"{len(blocks)} of '{name}'", "decoding.names.split", remedy)
-        pairs.append(blocks)
+        pairs.append(blocks if fold is None else _by_half(samples, fold, label, remedy))
     return np.stack(pairs, axis=1)
+
+
+def _by_half(samples: Samples, fold: Split, label: int, remedy: str) -> NDArray[np.int64]:
+    halves = [np.unique(samples.block[rows][samples.label[rows] == label]) for rows in (fold.train, fold.test)]
+    if [len(half) for half in halves] != [1, 1]:
+        found = f"{len(halves[0])} and {len(halves[1])} of '{samples.names[label]}'"
+        raise InputError("a block of each name in either half", found, "decoding.names.split", remedy)
+    return np.concatenate(halves)
 
 
 def block_pattern(samples: Samples, block: int) -> NDArray[np.float64]:

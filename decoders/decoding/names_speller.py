@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from decoders.config import NamesSettings
-from decoders.decoding.names import Samples
+from decoders.decoding.names import Samples, folds_of
 from decoders.decoding.speller_fit import SpellerOptions, answers, fit_speller
 from decoders.decoding.trie import build_trie
 from decoders.errors import InputError
+from decoders.stats.splits import Split
 
 _TOP_SHARE = 0.25  # voxels compared by Dice: the most open quarter
 
@@ -68,7 +70,12 @@ def speller_options(settings: NamesSettings, mask: NDArray[np.bool_] | int) -> S
 
 
 def leave_one_run_out(
-    samples: Samples, labels: NDArray[np.int64], mask: NDArray[np.bool_] | int, options: SpellerOptions, seed: int
+    samples: Samples,
+    labels: NDArray[np.int64],
+    mask: NDArray[np.bool_] | int,
+    options: SpellerOptions,
+    seed: int,
+    folds: Sequence[Split] | None = None,
 ) -> SpellerResult:
     """Train one speller per left-out run on volumes and let it spell that run.
 
@@ -81,16 +88,18 @@ def leave_one_run_out(
     options : SpellerOptions
     seed : int
         The fold's number is added to it.
+    folds : sequence of Split, optional
+        Of `decoders.decoding.names.folds_of`.
     """
     decisions = np.empty((len(labels), len(samples.names)))
     volume_text, block_text = [""] * len(labels), [""] * len(samples.first)
     blocks = samples.block[samples.first]
     openness, nats = [], []
-    for fold, run in enumerate(np.unique(samples.run)):
-        test = samples.run == run
-        model = fit_speller(samples.x[~test], labels[~test], mask, build_trie(samples.names), options, seed + fold)
+    for number, fold in enumerate(folds or folds_of(samples)):
+        train, test = fold.train, fold.test
+        model = fit_speller(samples.x[train], labels[train], mask, build_trie(samples.names), options, seed + number)
         decisions[test], volumes, spelled = answers(model, samples.x[test], samples.block[test])
-        _fill(volume_text, np.flatnonzero(test), volumes)
+        _fill(volume_text, test, volumes)
         _fill(block_text, np.searchsorted(blocks, np.unique(samples.block[test])), spelled)
         openness.append(model.gate.m().detach().double().numpy())
         nats.append(model.gate.information_bound().item())

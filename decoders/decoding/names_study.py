@@ -19,6 +19,7 @@ from decoders.decoding.names import (
     check_folds,
     closed_form_decisions,
     collect_samples,
+    folds_of,
     permuted_labels,
 )
 from decoders.decoding.names_halves import halves_rows
@@ -26,8 +27,12 @@ from decoders.decoding.names_scores import Unit
 from decoders.decoding.names_speller import half_split_agreement, leave_one_run_out, speller_options
 from decoders.decoding.names_text import text_rows
 from decoders.decoding.speller_fit import SpellerOptions
+from decoders.decoding.splits_names import Labels, declare_names
 from decoders.errors import InputError
 from decoders.stats.correction import holm
+from decoders.stats.declared import Declaration, agreed
+from decoders.stats.splits import Split
+from decoders.stats.timed_runs import recorded
 from decoders.store.arrays import Array
 from decoders.store.recording import Recording
 from decoders.store.tables import COLUMNS
@@ -73,7 +78,11 @@ class NamesOutcome:
 
 
 def decode_names(
-    recordings: Sequence[Recording], settings: NamesSettings, draw: Draw, log: logging.Logger
+    recordings: Sequence[Recording],
+    settings: NamesSettings,
+    draw: Draw,
+    log: logging.Logger,
+    audited: Declaration | None = None,
 ) -> NamesOutcome:
     """Decode category names from the runs of one subject.
 
@@ -85,22 +94,35 @@ def decode_names(
     draw : callable
         Returns a generator for some keys, as ``Job.rng`` does.
     log : Logger
+    audited : Declaration, optional
+        The splits of this subject that the leak audit has passed; they must be those of the recordings.
 
     Raises
     ------
     InputError
-        Runs that cannot be decoded so, or models that do not fit the split.
+        Runs that cannot be decoded so, models that do not fit the split, or other splits than the audited ones.
     """
     wanted = [item for item in recordings if settings.task is None or item.task == settings.task]
     samples = collect_samples(wanted, settings.conditions, settings.lag_s)
     _check_models(settings)
     outcome = NamesOutcome(attributes={"names": list(samples.names), "runs": list(samples.runs)})
+    if settings.split != "block_halves":
+        check_folds(samples)
+    folds = _folds(samples, wanted, settings, audited)
     if settings.split == "block_halves":
-        halves_rows(samples, settings, draw, outcome.rows, outcome.text, outcome.arrays)
+        halves_rows(samples, folds[0], settings, draw, outcome.rows, outcome.text, outcome.arrays)
         return outcome
-    check_folds(samples)
-    _Study(samples, settings, draw, log, outcome).run(mask_of(wanted))
+    _Study(samples, folds, settings, draw, log, outcome).run(mask_of(wanted))
     return outcome
+
+
+def _folds(
+    samples: Samples, recordings: Sequence[Recording], settings: NamesSettings, audited: Declaration | None
+) -> list[Split]:
+    usable = [item for item in recordings if not item.excluded]
+    runs = recorded(usable)
+    own = declare_names(runs, [Labels(item.conditions, item.groups) for item in usable], settings)
+    return folds_of(samples, agreed(own, audited, f"subject {usable[0].subject}").splits, runs)
 
 
 def _check_models(settings: NamesSettings) -> None:
@@ -122,9 +144,16 @@ class _Study:
     """Leave one run out: the pieces share samples, permutations and the outcome they fill."""
 
     def __init__(
-        self, samples: Samples, settings: NamesSettings, draw: Draw, log: logging.Logger, outcome: NamesOutcome
+        self,
+        samples: Samples,
+        folds: Sequence[Split],
+        settings: NamesSettings,
+        draw: Draw,
+        log: logging.Logger,
+        outcome: NamesOutcome,
     ) -> None:
-        self.samples, self.settings, self.draw, self.log, self.outcome = samples, settings, draw, log, outcome
+        self.samples, self.folds, self.settings, self.draw = samples, folds, settings, draw
+        self.log, self.outcome = log, outcome
         self.items = {unit: scores.items_of(samples, unit) for unit in settings.units}
         self.permuted = permuted_labels(samples, settings.n_permutations, draw("names", "permutations"))
 
@@ -140,7 +169,7 @@ class _Study:
 
     def _closed_form(self, model: str) -> None:
         labels = np.vstack([self.samples.label, self.permuted])
-        decisions = closed_form_decisions(self.samples, labels, DECIDERS[model])
+        decisions = closed_form_decisions(self.samples, labels, DECIDERS[model], self.folds)
         for unit, items in self.items.items():
             decoded = scores.chosen(decisions, self.samples, unit)
             truths = self._truths(unit)
@@ -153,10 +182,10 @@ class _Study:
         options = speller_options(self.settings, mask)
         key = int(self.draw("names", "speller", seed).integers(2**31 - 1000))
         self.log.info("speller, seed %d: %d runs in turn", seed, len(np.unique(self.samples.run)))
-        result = leave_one_run_out(self.samples, self.samples.label, mask, options, key)
+        result = leave_one_run_out(self.samples, self.samples.label, mask, options, key, self.folds)
         shuffled = permuted_labels(self.samples, 1, self.draw("names", "shuffled", seed))[0]
         self.log.info("speller, seed %d: the same with shuffled labels", seed)
-        control = leave_one_run_out(self.samples, shuffled, mask, options, key)
+        control = leave_one_run_out(self.samples, shuffled, mask, options, key, self.folds)
         for unit in self.settings.units:
             decoded = scores.chosen(result.decisions, self.samples, unit)
             truths = self._truths(unit)

@@ -15,9 +15,13 @@ from decoders.config import EncodingSettings
 from decoders.data.manifest import Run, read_manifest
 from decoders.decoding.encode_scores import Result, own_scores, shared_scores
 from decoders.decoding.encoding import Design, design_of
+from decoders.decoding.splits_encode import declare_encode, declared_folds, declared_members
 from decoders.errors import InputError
 from decoders.signal.shared import share_features
 from decoders.stage import Job
+from decoders.stats.declared import Declaration, agreed, read_audited
+from decoders.stats.splits import Split
+from decoders.stats.timed_runs import recorded
 from decoders.stimuli.embedding import cooccurrence_embedding
 from decoders.stimuli.features import feature_matrix
 from decoders.stimuli.timings import Words, words_from_table
@@ -38,7 +42,8 @@ def run(job: Job) -> None:
     read = [read_recording(path) for path in job.inputs["recording"]]
     recordings = with_common_features(runs_with_words(read, settings.task, words), job.log)
     sound = sound_powers(recordings, read_manifest(job.input("manifest")))
-    result = encode(recordings, words, settings, job.rng("encode"), sound)
+    audited = read_audited(job.input("splits"), job.input("leaks"))
+    result = encode(recordings, words, settings, job.rng("encode"), sound, audited)
     job.log.info("encoding models of %d recordings (%d left out)", len(recordings), len(read) - len(recordings))
     for row in result.table[(result.table["level"] == "group") & (result.table["model"] == "ridge")].to_dict("records"):
         job.log.info("%s, %s: %s %.3f, p %.3f", row["split"], row["task"], row["metric"], row["score"], row["p"])
@@ -53,6 +58,7 @@ def encode(
     settings: EncodingSettings,
     rng: np.random.Generator,
     sound: Mapping[str, NDArray[np.float64]] | None = None,
+    audited: Declaration | None = None,
 ) -> Result:
     """Fit and score encoding models.
 
@@ -66,6 +72,8 @@ def encode(
     rng : Generator
     sound : mapping of str to array of shape (n_samples,), optional
         Sound power at the samples of each stimulus; then it is a control as well.
+    audited : Declaration, optional
+        The splits that the leak audit has passed; they must be those of the recordings.
 
     Returns
     -------
@@ -75,25 +83,33 @@ def encode(
     Raises
     ------
     InputError
-        No recordings, or a stimulus without words.
+        No recordings, a stimulus without words, or other splits than the audited ones.
     """
     if not recordings:
         remedy = "Check 'task' and what preprocessing excluded."
         raise InputError("at least one usable recording of continuous text", "none", "decoding.encoding", remedy)
     names = sorted({r.subject for r in recordings})
     by_subject = {subject: [r for r in recordings if r.subject == subject] for subject in names}
-    texts = Texts(words, sound or {})
-    if len(by_subject) > 1 and _heard_the_same(list(by_subject.values())):
-        return _shared(by_subject, texts, settings, rng)
-    return _joined([_own(subject, runs, texts, settings, rng) for subject, runs in by_subject.items()])
+    shared = len(by_subject) > 1 and _heard_the_same(list(by_subject.values()))
+    ordered = [recording for runs in by_subject.values() for recording in runs]
+    own = declare_encode(recorded(ordered), settings, shared, sorted(words), rng)
+    declared = agreed(own, audited, "decoding.encoding")
+    texts = Texts(words, sound or {}, tuple(name for c in declared.splits[0].corpora for name in c.stimuli))
+    if shared:
+        return _shared(by_subject, texts, settings, rng, declared)
+    return _joined([_own(subject, runs, texts, settings, rng, declared) for subject, runs in by_subject.items()])
 
 
 @dataclass(frozen=True)
 class Texts:
-    """What was heard: words, and sound power where it is known, by stimulus."""
+    """What was heard: words, and sound power where it is known, by stimulus.
+
+    Word vectors are made of the texts of the stimuli `corpus`, as declared.
+    """
 
     words: Mapping[str, Words]
     sound: Mapping[str, NDArray[np.float64]]
+    corpus: tuple[str, ...] = ()
 
 
 def sound_powers(recordings: Sequence[Recording], manifest: Sequence[Run]) -> dict[str, NDArray[np.float64]]:
@@ -170,7 +186,7 @@ def text_features(names: Sequence[str], recordings: Sequence[Recording], texts: 
     """Return the features of several runs one after the other, shape (n_samples, n_features)."""
     words = texts.words
     # Vectors from co-occurrence in the study's own texts; they are unsupervised and never see a recording.
-    embedding = cooccurrence_embedding([words[name].word for name in sorted(words)]) if "embedding" in names else None
+    embedding = cooccurrence_embedding([words[name].word for name in texts.corpus]) if "embedding" in names else None
     blocks = [
         feature_matrix(
             names, _words_of(recording, words), recording.time, recording.tr,
@@ -206,27 +222,32 @@ def _heard_the_same(subjects: Sequence[Sequence[Recording]]) -> bool:
 
 
 def _shared(
-    by_subject: Mapping[str, Sequence[Recording]], texts: Texts, settings: EncodingSettings, rng: np.random.Generator
-) -> Result:
+    by_subject: Mapping[str, Sequence[Recording]], texts: Texts, settings: EncodingSettings, rng: np.random.Generator,
+    declared: Declaration,
+) -> Result:  # fmt: skip
     runs = next(iter(by_subject.values()))
     data = np.stack([np.concatenate([r.data for r in own]) for own in by_subject.values()])
-    features, controls, design = _material(runs, texts, settings)
-    return shared_scores(data, list(by_subject), features, controls, design, settings, runs[0].tr, rng)
+    folds = declared_folds(declared, "unseen_time", recorded(runs))
+    features, controls, design = _material(runs, texts, settings, folds)
+    members = declared_members(declared, list(by_subject))
+    return shared_scores(data, list(by_subject), features, controls, design, settings, runs[0].tr, rng, members)
 
 
 def _own(
-    subject: str, runs: Sequence[Recording], texts: Texts, settings: EncodingSettings, rng: np.random.Generator
-) -> Result:
-    features, controls, design = _material(runs, texts, settings)
+    subject: str, runs: Sequence[Recording], texts: Texts, settings: EncodingSettings, rng: np.random.Generator,
+    declared: Declaration,
+) -> Result:  # fmt: skip
+    folds = declared_folds(declared, f"sub-{subject}/unseen_time", recorded(runs))
+    features, controls, design = _material(runs, texts, settings, folds)
     data = np.concatenate([r.data for r in runs])
     return own_scores(data, subject, features, controls, design, settings, runs[0].tr, rng)
 
 
 def _material(
-    runs: Sequence[Recording], texts: Texts, settings: EncodingSettings
+    runs: Sequence[Recording], texts: Texts, settings: EncodingSettings, folds: Sequence[Split]
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float32]], Design]:
     lengths = [len(r.data) for r in runs]
-    design = design_of(lengths, settings.n_blocks, settings.gap_tr, settings.delays, settings.alphas)
+    design = design_of(lengths, settings.n_blocks, settings.gap_tr, settings.delays, settings.alphas, folds)
     known = [*CONTROLS, *(["sound_power"] if all(r.stimulus in texts.sound for r in runs) else [])]
     controls = {name: text_features([name], runs, texts) for name in known if (name,) != settings.features}
     return text_features(settings.features, runs, texts), controls, design

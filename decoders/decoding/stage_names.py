@@ -11,6 +11,7 @@ from decoders.decoding.names_study import decode_names
 from decoders.errors import InputError
 from decoders.signal.shared import share_features
 from decoders.stage import Job
+from decoders.stats.declared import read_audited
 from decoders.store.arrays import Array, write_arrays
 from decoders.store.recording import Recording, read_recording
 from decoders.store.tables import write_table
@@ -28,7 +29,8 @@ def run(job: Job) -> None:
     recordings = [item for item in map(read_recording, job.inputs["recording"]) if item.subject == subject]
     recordings.sort(key=lambda item: (item.session, item.task, item.run))
     recordings = _comparable(recordings, settings.task, subject, job.log)
-    outcome = decode_names(recordings, settings, job.rng, job.log)
+    audited = read_audited(job.input("splits"), job.input("leaks")).of_subject(subject)
+    outcome = decode_names(recordings, settings, job.rng, job.log, audited)
     write_table(job.outputs["scores"], outcome.scores_table(subject), "decoding_scores")
     write_table(job.outputs["text"], outcome.text_table(subject), "text")
     attributes = {"subject": subject, "settings": settings.model_dump(mode="json"), **outcome.attributes}

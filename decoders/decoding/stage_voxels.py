@@ -16,9 +16,12 @@ from decoders.data.manifest import Run, read_manifest, select_runs
 from decoders.decoding import maps
 from decoders.decoding.bottleneck import GateFit, lags_in_volumes, null_pairing, paired, train_gate
 from decoders.decoding.refit import N_NULLS, Score, decode_runs, identification_scores
+from decoders.decoding.splits_voxels import TEXT_SCALING, declare_voxels
 from decoders.decoding.stage_encode import runs_with_words, words_by_stimulus
 from decoders.errors import InputError
 from decoders.stage import Job
+from decoders.stats.declared import Corpus, DeclaredSplit, agreed, read_audited
+from decoders.stats.timed_runs import recorded
 from decoders.stimuli.embedding import EMBEDDING_FILE, Embedding, read_embedding, trigram_embedding
 from decoders.stimuli.features import feature_matrix
 from decoders.stimuli.timings import Words
@@ -49,6 +52,8 @@ class Listening:
         The same with the haemodynamic response.
     mask : array of shape (x, y, z), bool
     tr : float
+    trained, tested : sequence of int
+        Runs by number, as declared.
     """
 
     x: list[NDArray[np.float32]]
@@ -56,10 +61,22 @@ class Listening:
     features: list[NDArray[np.float32]]
     mask: NDArray[np.bool_]
     tr: float
+    trained: Sequence[int] = ()
+    tested: Sequence[int] = ()
 
-    def part(self, runs: slice) -> Listening:
-        """Return some of the runs."""
-        return replace(self, x=self.x[runs], targets=self.targets[runs], features=self.features[runs])
+    @property
+    def training(self) -> Listening:
+        """The runs that train."""
+        return self._part(self.trained)
+
+    @property
+    def test(self) -> Listening:
+        """The runs that are held out."""
+        return self._part(self.tested)
+
+    def _part(self, runs: Sequence[int]) -> Listening:
+        x, targets, features = ([part[run] for run in runs] for part in (self.x, self.targets, self.features))
+        return replace(self, x=x, targets=targets, features=features, trained=(), tested=())
 
 
 @dataclass
@@ -94,9 +111,13 @@ def run(job: Job) -> None:
     words = words_by_stimulus(read_table(job.input("words"), text_columns=("stimulus", "word", "text")))
     recordings = runs_with_words([read_recording(path) for path in job.inputs["recording"]], settings.task, words)
     rows = select_runs(read_manifest(job.input("manifest")), subject=subject)
-    listening = prepare(recordings, words, _embedding(settings, rows, words, job.input("manifest")), settings.test_runs)
+    own = declare_voxels(recorded(recordings), settings, sorted(words))
+    audited = read_audited(job.input("splits"), job.input("leaks")).of_subject(subject)
+    split = agreed(own, audited, f"subject {subject}").splits[0]
+    embedding = _embedding(settings, rows, words, split.corpora[0], job.input("manifest"))
+    listening = prepare(recordings, words, embedding, split)
     found = locate(
-        listening.part(slice(0, -settings.test_runs)),
+        listening.training,
         settings,
         job.torch_seed("gate", subject),
         job.rng("null gates", subject),
@@ -120,7 +141,7 @@ def run(job: Job) -> None:
 
 
 def prepare(
-    recordings: Sequence[Recording], words: Mapping[str, Words], embedding: Embedding, test_runs: int
+    recordings: Sequence[Recording], words: Mapping[str, Words], embedding: Embedding, split: DeclaredSplit
 ) -> Listening:
     """Bring the runs of a subject to common voxels, and compute the features of their text.
 
@@ -132,22 +153,15 @@ def prepare(
         By stimulus.
     embedding : Embedding
         Word vectors.
-    test_runs : int
-        Runs at the end that do not take part in the z-scoring of features.
+    split : DeclaredSplit
+        Which runs train, which are held out, and which the text features are z-scored by.
 
     Raises
     ------
     InputError
-        No volumes on one grid, runs of different TR, or no training runs left.
+        No volumes on one grid, or runs of different TR.
     """
     mask = _common_mask(recordings)
-    if len(recordings) <= test_runs:
-        raise InputError(
-            f"more than {test_runs} runs",
-            f"{len(recordings)}",
-            "decoding.voxels.test_runs",
-            "Lower 'test_runs' or add runs.",
-        )
     x = [np.ascontiguousarray(r.data[:, mask[r.mask]]) for r in recordings]
     plain, convolved = (
         [
@@ -156,8 +170,13 @@ def prepare(
         ]
         for hrf in (False, True)
     )
-    n_train = len(recordings) - test_runs
-    return Listening(x, _zscored(plain, n_train), _zscored(convolved, n_train), mask, recordings[0].tr)
+    number = {run.key: i for i, run in enumerate(recorded(recordings))}
+    trained, tested, scaled = (
+        [number[rows.run] for rows in part]
+        for part in (split.train, split.test, split.rows(split.fit("scaling", TEXT_SCALING).on))
+    )
+    targets, features = _zscored(plain, scaled), _zscored(convolved, scaled)
+    return Listening(x, targets, features, mask, recordings[0].tr, trained, tested)
 
 
 def locate(training: Listening, settings: VoxelMapSettings, seed: int, rng: np.random.Generator) -> VoxelMaps:
@@ -204,7 +223,7 @@ def refit(
     arrays : dict of str to Array
         What the report draws.
     """
-    train, test = listening.part(slice(0, -settings.test_runs)), listening.part(slice(-settings.test_runs, None))
+    train, test = listening.training, listening.test
     lags, length = lags_in_volumes(listening.tr), round(WINDOW_S / listening.tr)
     chosen = maps.top_share(found.gate.logits, settings.select_share)
     shuffled = paired(train.targets, null_pairing([len(run) for run in train.x], rng))
@@ -232,7 +251,7 @@ def oracle(
     listening: Listening, planted: NDArray[np.bool_], settings: VoxelMapSettings, rng: np.random.Generator
 ) -> dict[str, Score]:
     """Score a decoder that is told the planted voxels: what the refit could reach at best."""
-    train, test = listening.part(slice(0, -settings.test_runs)), listening.part(slice(-settings.test_runs, None))
+    train, test = listening.training, listening.test
     lags = lags_in_volumes(listening.tr)
     decoded = decode_runs(train.x, train.targets, test.x, np.flatnonzero(planted), lags, settings.folds)
     return identification_scores(decoded, test.targets, round(WINDOW_S / listening.tr), rng)[0]
@@ -333,17 +352,19 @@ def _common_mask(recordings: Sequence[Recording]) -> NDArray[np.bool_]:
     return common
 
 
-def _zscored(runs: Sequence[NDArray[np.float64]], n_train: int) -> list[NDArray[np.float32]]:
-    """z-score columns by the training runs: the test runs stay unseen."""
-    seen = np.concatenate(runs[:n_train])
+def _zscored(runs: Sequence[NDArray[np.float64]], by: Sequence[int]) -> list[NDArray[np.float32]]:
+    """z-score columns by some of the runs: the others stay unseen."""
+    seen = np.concatenate([runs[number] for number in by])
     scale = np.where(seen.std(0) > 0, seen.std(0), 1.0)
     return [((run - seen.mean(0)) / scale).astype(np.float32) for run in runs]
 
 
-def _embedding(settings: VoxelMapSettings, rows: Sequence[Run], words: Mapping[str, Words], where: Path) -> Embedding:
+def _embedding(
+    settings: VoxelMapSettings, rows: Sequence[Run], words: Mapping[str, Words], corpus: Corpus, where: Path
+) -> Embedding:
     if settings.features == "trigram":
         # From the letters of all words, those of the test runs too: no recording is seen.
-        return trigram_embedding([word for name in sorted(words) for word in words[name].word])
+        return trigram_embedding([word for name in corpus.stimuli for word in words[name].word])
     paths = {Path(row.root) / EMBEDDING_FILE for row in rows}
     found = [path for path in sorted(paths) if path.exists()]
     if len(found) != 1:

@@ -44,6 +44,11 @@ _LABELS = (
     "excluded",
     "warnings",
     "reason",
+    "check",
+    "found",
+    "needed",
+    "passed",
+    "detail",
 )
 _TABLES = (
     "manifest",
@@ -58,6 +63,7 @@ _TABLES = (
     "decoding_scores",
     "text",
     "recovery",
+    "leaks",
 )
 _ARRAYS = ("series", "controls", "rdms", "models", "names_arrays", "voxels_arrays", "encode_arrays", "pictures")
 

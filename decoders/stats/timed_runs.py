@@ -111,7 +111,9 @@ def _keys(labels: Sequence[tuple[str, str, str, str]]) -> list[str]:
     seen: Counter[str] = Counter()
     keys = []
     for label in labels:
-        key = "_".join(f"{name}-{part}" for name, part in zip(("sub", "ses", "task", "run"), label, strict=True) if part)
+        key = "_".join(
+            f"{name}-{part}" for name, part in zip(("sub", "ses", "task", "run"), label, strict=True) if part
+        )
         seen[key] += 1
         keys.append(key if seen[key] == 1 else f"{key}#{seen[key]}")
     return keys

@@ -103,6 +103,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "text": ("subject", "run", "split", "mode", "onset", "duration", "reference", "decoded", "model"),
     "recovery": ("seed", "grid", "r0", "map", "auc", "ap"),
+    "leaks": ("split", "analysis", "check", "found", "needed", "passed", "detail"),
     "verdicts": (
         "level",
         "subject",

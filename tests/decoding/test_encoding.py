@@ -10,15 +10,14 @@ from decoders.config import EncodingSettings
 from decoders.decoding import encoding
 from decoders.decoding.encode_scores import _block_interval, _interval, over_blocks, score_blocks, shared_scores
 from decoders.decoding.encoding import (
-    averaged_unseen,
     correlate,
     design_of,
-    group_set,
     inner_folds,
     jackknife_groups,
     predict_held_out,
-    unseen_subjects,
+    sets_of,
 )
+from decoders.decoding.splits_encode import group_members
 from decoders.decoding.stage_encode import encode, runs_with_words, sound_powers, words_by_stimulus
 from decoders.errors import InputError
 from decoders.stats.splits import Split
@@ -118,23 +117,29 @@ def test_delays_do_not_reach_into_the_next_run():
 
 def test_unseen_subject_is_not_in_its_training_mean():
     data = np.random.default_rng(0).normal(size=(4, 10, 2))
-    sets = unseen_subjects(data)
+    members = group_members("abcd", 4, np.random.default_rng(0))
+    assert list(members) == ["unseen_time", *(f"unseen_subject/sub-{name}" for name in "abcd")]
+    everyone, *alone = members.values()
+    sets = sets_of(data, alone)
     for i in range(4):
         np.testing.assert_allclose(sets.train[i], np.delete(data, i, 0).mean(0))
         np.testing.assert_array_equal(sets.test[i], data[i])
     np.testing.assert_allclose(jackknife_groups(data).test, sets.train)
-    np.testing.assert_allclose(group_set(data).test[0], data.mean(0))
+    np.testing.assert_allclose(sets_of(data, [everyone]).test[0], data.mean(0))
 
 
 def test_averaged_unseen_subjects_do_not_train():
     # Each subject is a constant of its own power of two: sums tell who was averaged.
     data = np.array([2.0**i * np.ones((4, 1)) for i in range(6)])
-    sets = averaged_unseen(data, 2, 8, np.random.default_rng(0))
+    members = group_members("abcdef", 2, np.random.default_rng(0))
+    sets = sets_of(data, [pair for name, pair in members.items() if name.startswith("unseen_subjects_averaged/")])
+    assert len(sets.test) == 20
     np.testing.assert_allclose(2 * sets.test[:, 0, 0] + 4 * sets.train[:, 0, 0], 63)
     for total in 2 * sets.test[:, 0, 0]:
         assert bin(int(total)).count("1") == 2
-    with pytest.raises(InputError, match="at least 7 subjects"):
-        averaged_unseen(data, 6, 1, np.random.default_rng(0))
+    assert set(group_members("abcdef", 6, np.random.default_rng(0))) == {
+        "unseen_time", *(f"unseen_subject/sub-{name}" for name in "abcdef"),
+    }  # fmt: skip
 
 
 def test_correlation_equals_numpy_and_is_zero_without_variance():

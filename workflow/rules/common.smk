@@ -52,6 +52,7 @@ NETWORK_FILES = {
 NAMES = STUDY.decoding.names if STUDY.decoding else None
 ENCODING = STUDY.decoding.encoding if STUDY.decoding else None
 VOXELS = STUDY.decoding.voxels if STUDY.decoding else None
+DECODED = [name for name, block in (("names", NAMES), ("encode", ENCODING), ("voxels", VOXELS)) if block]
 MAPS = ("gate", "encoding", "combined")
 PICTURE_FILES = {"pictures": "pictures.h5", "labels": "pictures.tsv", "controls": "control_rdms.h5"}
 ALIGNMENT_FILES = {
@@ -69,6 +70,7 @@ wildcard_constraints:
     rule="[a-z][a-z0-9_]*?",
     architecture="[a-z0-9]+",
     seed="[0-9]+",
+    analysis="names|encode|voxels",
 
 
 def S(path):
@@ -211,6 +213,12 @@ def estimates(wildcards):
     return recordings(STUDY.alignment.task, kind="estimates")
 
 
+def audited(analysis):
+    """The splits of an analysis, and their audit: a leak stops the study before anything is decoded."""
+    # The audit must be there; when it is made anew for another analysis, this one need not run again.
+    return {"splits": S(f"decoding/{analysis}-splits.json"), "leaks": ancient(S("decoding/leaks.tsv"))}
+
+
 def decoding_parts(part):
     """The tables of one kind that the parts of decoding write."""
 
@@ -244,6 +252,7 @@ def page_inputs():
         inputs |= {part: S(f"alignment/{file}") for part, file in ALIGNMENT_FILES.items()}
     if STUDY.decoding:
         inputs |= {"decoding_scores": S("decoding/scores.tsv")}
+        inputs |= {"leaks": S("decoding/leaks.tsv")} if DECODED else {}
         inputs |= {part: S(f"decoding/{part}.tsv") for part in ("text", "recovery")}
     if NAMES:
         inputs["names_arrays"] = lambda w: [S(f"decoding/sub-{s}_names.h5") for s in named_subjects()]

@@ -1,8 +1,50 @@
 # Decoding: names and voxel maps per subject, encoding models over all subjects, then one table of scores.
+# Before any of it, what trains and what tests is declared and audited.
+
+
+rule splits:
+    input:
+        manifest=S("manifest.tsv"),
+        quality=S("preprocessed/quality.tsv"),
+        words=lambda wildcards: [] if wildcards.analysis == "names" else S("stimuli/words.tsv"),
+    output:
+        splits=S("decoding/{analysis}-splits.json"),
+    log:
+        S("logs/splits_{analysis}.log"),
+    params:
+        settings=lambda wildcards: slice_of(f"splits-{wildcards.analysis}", None),
+        source=lambda wildcards: cached_digest(f"splits-{wildcards.analysis}", ""),
+        io=io,
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "corticode splits-{wildcards.analysis} {params.io} --settings {params.settings:q} --log {log:q}"
+
+
+rule leaks:
+    input:
+        manifest=S("manifest.tsv"),
+        splits=[S(f"decoding/{analysis}-splits.json") for analysis in DECODED],
+        words=S("stimuli/words.tsv") if ENCODING or VOXELS else [],
+    output:
+        leaks=report(S("decoding/leaks.tsv"), category="Decoding", caption="../report/leaks.rst"),
+    log:
+        S("logs/leaks.log"),
+    params:
+        settings=settings("leaks"),
+        source=source("leaks"),
+        io=io,
+    resources:
+        mem_mb=2000,
+        runtime=20,
+    shell:
+        "corticode leaks {params.io} --settings {params.settings:q} --log {log:q}"
 
 
 rule names:
     input:
+        **audited("names"),
         manifest=S("manifest.tsv"),
         recording=lambda wildcards: recordings(NAMES.task, wildcards.subject),
     output:
@@ -24,6 +66,7 @@ rule names:
 
 rule encode:
     input:
+        **audited("encode"),
         manifest=S("manifest.tsv"),
         words=S("stimuli/words.tsv"),
         recording=lambda wildcards: recordings(ENCODING.task),
@@ -45,6 +88,7 @@ rule encode:
 
 rule voxels:
     input:
+        **audited("voxels"),
         manifest=S("manifest.tsv"),
         words=S("stimuli/words.tsv"),
         recording=lambda wildcards: recordings(VOXELS.task, wildcards.subject),
@@ -75,6 +119,7 @@ rule voxels:
 
 rule decoding:
     input:
+        **({"leaks": S("decoding/leaks.tsv")} if DECODED else {}),
         scores=decoding_parts("scores"),
         text=decoding_parts("text"),
         recovery=decoding_parts("recovery"),

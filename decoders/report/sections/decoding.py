@@ -15,6 +15,7 @@ from decoders.report.figures import Dot, DotRow, Reference, dot_grid
 from decoders.report.heat import matrix
 from decoders.report.lines import Series, line_chart
 from decoders.report.read import Results
+from decoders.report.sections.leaks import leak_blocks
 from decoders.report.text_diff import edits, median_first, pieces
 from decoders.report.words import (
     N_WORDS,
@@ -51,6 +52,7 @@ def section(results: Results) -> Section:
         ("Names: reference and decoded", [*_confusions(results)]),
         ("Text: reference and decoded", _texts(results.table("text"))),
         ("Encoding per region", [_regions(results)]),
+        ("Training and test data", leak_blocks(results)),
     )
     return Section("decoding", "Decoding", lead, order)
 

@@ -1,0 +1,115 @@
+"""Stages ``splits-names``, ``splits-encode``, ``splits-voxels``: declare which rows train and which test.
+
+From the manifest, quality.tsv (what was excluded) and the settings: no recording is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from decoders.data.manifest import Run, read_manifest
+from decoders.decoding.splits_encode import declare_encode
+from decoders.decoding.splits_names import Labels, declare_names
+from decoders.decoding.splits_voxels import declare_voxels
+from decoders.errors import InputError
+from decoders.signal.events import label_volumes, merge_blocks, read_events
+from decoders.signal.quality import decodable_subjects
+from decoders.stage import Job
+from decoders.stats.declared import Declaration, TimedRun, write_declaration
+from decoders.stats.timed_runs import Usable, planned, usable_runs
+from decoders.store.tables import read_table
+
+
+def run(job: Job) -> None:
+    """Write the declared splits of one analysis."""
+    declare = {"splits-names": _names, "splits-encode": _encode, "splits-voxels": _voxels}[job.settings.stage]
+    declared = declare(job)
+    job.log.info("%d splits of %d runs", len(declared.splits), len(declared.runs))
+    write_declaration(job.outputs["splits"], declared)
+
+
+def same_times(listeners: Sequence[Sequence[tuple[str, int, float, float]]], kinds: set[str]) -> bool:
+    """Whether all subjects heard the same at the same times, in features that can be shared.
+
+    Parameters
+    ----------
+    listeners : sequence of sequences of (stimulus, n_volumes, start, tr)
+        Runs of each subject in order.
+    kinds : set of str
+        Kinds of all recordings.
+    """
+    return kinds <= {"region", "surface"} and all(list(runs) == list(listeners[0]) for runs in listeners)
+
+
+def timing(runs: Sequence[TimedRun]) -> list[tuple[str, int, float, float]]:
+    """Return what `same_times` compares."""
+    return [(run.stimulus, run.n_rows, run.start, run.tr) for run in runs]
+
+
+def _usable(job: Job, task: str | None) -> list[Usable]:
+    return usable_runs(read_manifest(job.input("manifest")), job.input("quality"), task)
+
+
+def _planned(job: Job, usable: Sequence[Usable]) -> list[TimedRun]:
+    preprocess = job.settings.preprocess
+    return planned(usable, preprocess.drop_volumes or 0, preprocess.high_pass_s)
+
+
+def _told(job: Job, task: str | None) -> tuple[list[Usable], list[str]]:
+    """Return runs with words, and the names of all stimuli with words."""
+    table = read_table(job.input("words"), text_columns=("stimulus", "word", "text"))
+    stimuli = sorted(set(table["stimulus"]))
+    usable = [u for u in _usable(job, task) if u.row.stimulus in stimuli]
+    return sorted(usable, key=lambda u: (u.row.subject, u.row.session, u.row.run, u.row.stimulus)), stimuli
+
+
+def _encode(job: Job) -> Declaration:
+    settings = job.settings.decoding.encoding
+    usable, stimuli = _told(job, settings.task)
+    if not usable:
+        remedy = "Check 'task' and what preprocessing excluded."
+        raise InputError("at least one usable recording of continuous text", "none", "decoding.encoding", remedy)
+    runs = _planned(job, usable)
+    listeners = [timing([r for r in runs if r.subject == s]) for s in dict.fromkeys(r.subject for r in runs)]
+    shared = len(listeners) > 1 and same_times(listeners, {u.kind for u in usable})
+    return declare_encode(runs, settings, shared, stimuli, job.rng("encode"))
+
+
+def _voxels(job: Job) -> Declaration:
+    settings = job.settings.decoding.voxels
+    usable, stimuli = _told(job, settings.task)
+    # Two runs at least train: one fold each.
+    wanted = decodable_subjects(job.input("quality"), settings.task, settings.test_runs + 2)
+    runs = _planned(job, usable)
+    own = {subject: [run for run in runs if run.subject == subject] for subject in wanted}
+    return _joined("voxels", [declare_voxels(part, settings, stimuli) for part in own.values() if part])
+
+
+def _names(job: Job) -> Declaration:
+    settings = job.settings.decoding.names
+    usable = sorted(_usable(job, settings.task), key=lambda u: (u.row.session, u.row.task, u.row.run))
+    least = 3 if settings.split == "leave_one_run_out" else 1
+    found = []
+    for subject in decodable_subjects(job.input("quality"), settings.task, least):
+        own = [u for u in usable if u.row.subject == subject]
+        runs, drop = _planned(job, own), job.settings.preprocess.drop_volumes or 0
+        labels = [_labels(u.row, u.n_rows, u.tr, drop) for u in own] if settings.split == "block_halves" else []
+        found.append(declare_names(runs, labels, settings))
+    return _joined("names", found)
+
+
+def _labels(row: Run, n_volumes: int, tr: float, drop: int) -> Labels:
+    """Return condition and block of each volume, as preprocessing does."""
+    path = row.path("events")
+    if path is None:
+        where, remedy = f"the run {row.run_id}", "Name the task with labelled events in decoding.names.task."
+        raise InputError("events that name the blocks", "no events file", where, remedy)
+    frame = tr * np.arange(drop, drop + n_volumes, dtype=np.float64)
+    return Labels(*label_volumes(merge_blocks(read_events(path), tr), frame))
+
+
+def _joined(analysis: str, parts: Sequence[Declaration]) -> Declaration:
+    runs = tuple(run for part in parts for run in part.runs)
+    return Declaration(analysis, f"decoding.{analysis}", runs, tuple(s for part in parts for s in part.splits))
