@@ -23,7 +23,7 @@ _TIMES = (4, 8)
 # Samples whose activity outweighs all weights in memory.
 _N_MEMORY = 256
 # One noise pattern per update, for rules with a scalar signal.
-_ONE_PATTERN = {"draws": 1, "pairs": 1, "children": 1, "parents": 2}
+_ONE_PATTERN = {"draws": 1, "presentations": 1, "pairs": 1, "children": 1, "parents": 2}
 # Updates of each layer.
 Updates = dict[str, Tensor]
 # What is done to a network, and by layer the columns of the weights whose updates must not care.

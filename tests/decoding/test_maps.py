@@ -12,8 +12,10 @@ from decoders.config import PhantomSettings, VoxelMapSettings, parse_settings
 from decoders.decoding import maps
 from decoders.decoding.bottleneck import GateFit
 from decoders.decoding.refit import decode_runs, identification_scores
+from decoders.decoding.splits_voxels import declare_voxels
 from decoders.decoding.stage_voxels import VoxelMaps, locate, oracle, prepare, recovery_table, refit
 from decoders.errors import InputError
+from decoders.stats.timed_runs import recorded
 from decoders.store.recording import Recording
 
 RNG = np.random.default_rng(0)
@@ -131,13 +133,19 @@ def listening(phantom, test_runs=2):
         )
         for i in range(len(words))
     ]  # fmt: skip
-    return prepare(recordings, words, runs.stories.embedding, test_runs)
+    return prepare(recordings, words, runs.stories.embedding, split_of(recordings, test_runs))
+
+
+def split_of(recordings, test_runs):
+    """The last runs are held out."""
+    settings = VoxelMapSettings(features="phantom", test_runs=test_runs)
+    return declare_voxels(recorded(recordings), settings, sorted({r.stimulus for r in recordings})).splits[0]
 
 
 def test_maps_of_a_small_phantom_recover_its_voxels_and_null_maps_do_not(phantom):
     settings = VoxelMapSettings(epochs=60, features="phantom", test_runs=2, select_share=0.06)
     heard = listening(phantom)
-    found = locate(heard.part(slice(0, -2)), settings, 0, np.random.default_rng(0))
+    found = locate(heard.training, settings, 0, np.random.default_rng(0))
     planted = phantom[1].brain.planted
     table = recovery_table(found, planted, phantom[0]).set_index("map")
     # Sites of four voxels on a tiny grid: the smoothed gate is coarse here (test_bottleneck has the sharp case).
@@ -155,9 +163,9 @@ def test_maps_of_a_small_phantom_recover_its_voxels_and_null_maps_do_not(phantom
 def test_test_runs_have_no_say_in_the_maps(phantom):
     settings = VoxelMapSettings(epochs=2, folds=2, features="phantom", test_runs=2, n_null_gates=0)
     heard = listening(phantom)
-    first = locate(heard.part(slice(0, -2)), settings, 0, np.random.default_rng(0))
+    first = locate(heard.training, settings, 0, np.random.default_rng(0))
     changed = replace(heard, x=[*heard.x[:-2], *(run[::-1].copy() for run in heard.x[-2:])])
-    second = locate(changed.part(slice(0, -2)), settings, 0, np.random.default_rng(0))
+    second = locate(changed.training, settings, 0, np.random.default_rng(0))
     np.testing.assert_array_equal(first.combined, second.combined)
     # z-scoring is by the training runs alone.
     train = np.concatenate(heard.targets[:-2])
@@ -194,15 +202,15 @@ def test_runs_are_brought_to_common_voxels():
     embedding = Embedding(("a",), np.ones((1, 2)))
     a = Recording(RNG.normal(size=(20, MASK.sum())).astype(np.float32), mask=MASK, stimulus="s", **base)
     b = Recording(RNG.normal(size=(20, mask_b.sum())).astype(np.float32), mask=mask_b, stimulus="s", **base)
-    heard = prepare([a, b], {"s": words}, embedding, 1)
+    heard = prepare([a, b], {"s": words}, embedding, split_of([a, b], 1))
     assert {run.shape[1] for run in heard.x} == {int(mask_b.sum())}
     np.testing.assert_array_equal(heard.x[1], b.data)
     with pytest.raises(InputError, match="one grid and TR"):
-        prepare([a, replace(b, affine=2 * np.eye(4))], {"s": words}, embedding, 1)
+        prepare([a, replace(b, affine=2 * np.eye(4))], {"s": words}, embedding, split_of([a, b], 1))
     with pytest.raises(InputError, match="on a voxel grid"):
-        prepare([replace(a, mask=None)], {"s": words}, embedding, 1)
+        prepare([replace(a, mask=None)], {"s": words}, embedding, split_of([a, b], 1))
     with pytest.raises(InputError, match="more than 2 runs"):
-        prepare([a, b], {"s": words}, embedding, 2)
+        split_of([a, b], 2)
 
 
 def test_the_stage_from_folder_to_files(tmp_path, monkeypatch):
@@ -232,10 +240,16 @@ def test_the_stage_from_folder_to_files(tmp_path, monkeypatch):
 
     recordings = []
     for run in read_manifest(manifest):
-        recordings.append(root / f"{run.run_id}.h5")
+        recordings.append(root / f"{run.run_id}_recording.h5")
         run_stage("preprocess", study, {"manifest": [manifest]}, {"recording": recordings[-1]}, {"run": run.run_id})
     text = {"words": root / "words.tsv", "characters": root / "characters.tsv"}
     run_stage("text", study, {"manifest": [manifest]}, text)
+    planned = {"manifest": [manifest], "words": [text["words"]], "quality": [root / "quality.tsv"]}
+    checked = {"manifest": [manifest], "recording": recordings}
+    run_stage("quality", study, checked, {"quality": root / "quality.tsv", "series": root / "quality.h5"})
+    run_stage("splits-voxels", study, planned, {"splits": root / "splits.json"})
+    audit = {"manifest": [manifest], "words": [text["words"]], "splits": [root / "splits.json"]}
+    run_stage("leaks", study, audit, {"leaks": root / "leaks.tsv"})
     contents, seen = [], []
 
     def spy(training, *rest):
@@ -248,6 +262,7 @@ def test_the_stage_from_folder_to_files(tmp_path, monkeypatch):
         outputs |= {name: root / attempt / f"{name}.tsv" for name in ("scores", "recovery")}
         outputs["arrays"] = root / attempt / "voxels.h5"
         inputs = {"manifest": [manifest], "words": [text["words"]], "recording": recordings}
+        inputs |= {"splits": audit["splits"], "leaks": [root / "leaks.tsv"]}
         run_stage("voxels", study, inputs, outputs, {"subject": "01"})
         contents.append({name: path.read_bytes() for name, path in outputs.items()})
     assert contents[0] == contents[1]

@@ -204,6 +204,8 @@ class ContrastiveHebbian(HopfieldRule):
     )
     options = {
         **{name: option for name, option in PHASE_OPTIONS.items() if name not in ("beta", "nudged_sweeps")},
+        # Clamping moves the states far: what is left of the free phase counts little.
+        "free_sweeps": replace(PHASE_OPTIONS["free_sweeps"], default=10, grid=(6, 10, 20)),
         "clamped_sweeps": Option(4, "Sweeps of the clamped phase, from the free fixed point.", grid=(3, 4, 8)),
         "feedback": Option(1.0, "gamma, the factor on what comes from above.", grid=(0.3, 0.5, 1.0)),
     }
