@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,15 +22,10 @@ from decoders.decoding.bottleneck import train_gate
 from decoders.simulate.brain import brain_mask
 from decoders.simulate.story import simulate_story_runs
 from decoders.stage import fix_threads
+from decoders.stimuli.features import zscore_runs
 
 SEEDS, R0, N_RUNS, TR = (100, 101, 102), 0.2, 13, 2.0
 BETAS = (1.0, 3.0, 10.0, 30.0, 100.0)
-
-
-def zscored(runs: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float32]]:
-    """z-score features over runs."""
-    joined = np.concatenate(runs)
-    return [((run - joined.mean(0)) / joined.std(0)).astype(np.float32) for run in runs]
 
 
 def recovered(values: NDArray[np.floating], planted: NDArray[np.bool_]) -> dict[str, float]:
@@ -44,7 +38,8 @@ def search(grid: tuple[int, int, int], seed: int) -> dict[str, Any]:
     """Return the recovery at every beta on one phantom."""
     found = simulate_story_runs(PhantomSettings(grid=grid, seed=seed, r0=R0, text="alice", story_runs=18))
     x = list(found.x[:N_RUNS])
-    targets, features = zscored(found.stories.targets[:N_RUNS]), zscored(found.stories.features[:N_RUNS])
+    sides = found.stories.targets[:N_RUNS], found.stories.features[:N_RUNS]
+    targets, features = ([run.astype(np.float32) for run in zscore_runs(side)] for side in sides)
     mask, planted = brain_mask(grid), found.brain.planted
     start = time.process_time()
     r = maps.encoding_map(x, features, [1, features[0].shape[1] - 1], 4, 0)

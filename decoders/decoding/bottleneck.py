@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from torch.nn.functional import cross_entropy, normalize
 
 from decoders.config import VoxelMapSettings
 from decoders.decoding.frontend import FrontEnd
-from decoders.decoding.gate import GatedReadout, VoxelGate, capacity_nats, kl_nats
+from decoders.decoding.gate import GatedReadout, VoxelGate, capacity_nats, parameter_groups
 from decoders.decoding.volume_gate import VolumeGate
 from decoders.errors import InputError
 
@@ -162,7 +161,7 @@ def train_gate(
     trainer = _Trainer(x, targets, mask, settings, lags_in_volumes(tr), window, seed, cross_fit)
     curve = [trainer.epoch() for _ in range(settings.epochs)]
     with torch.no_grad():
-        logits, kl = trainer.maps()
+        logits, kl = trainer.gate.maps(trainer.x)
         values = [logits, torch.sigmoid(logits), kl, capacity_nats(logits)]
     logits_, m, kl_, capacity = (value.detach().numpy().astype(np.float32) for value in values)
     return GateFit(logits_, m, kl_, capacity, np.array(curve))
@@ -228,7 +227,10 @@ class _Trainer:
             )
         self.weights = list(self.predictors.parameters())
         self.gate_weights = list(self.gate.parameters())
-        self.gate_optimizer = torch.optim.Adam(self._gate_groups(settings))
+        # Logits of voxels do not move at the rate of weights; weights of a CNN break at that of logits.
+        layers = [weight for weight in self.gate_weights if weight is not self.gate.theta]
+        groups = parameter_groups([self.gate.theta], layers, settings.gate_lr, settings.readout_lr)
+        self.gate_optimizer = torch.optim.Adam(groups)
         self.optimizer = torch.optim.Adam(self.weights, lr=settings.readout_lr)
 
     @staticmethod
@@ -244,21 +246,6 @@ class _Trainer:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return VolumeGate(mask, settings.sigma_voxels)
-
-    def _gate_groups(self, settings: VoxelMapSettings) -> list[dict[str, Any]]:
-        # Logits of voxels do not move at the rate of weights; weights of a CNN break at that of logits.
-        shared = self.gate if isinstance(self.gate, VoxelGate) else self.gate.shared
-        groups: list[dict[str, Any]] = [{"params": [shared.theta], "lr": settings.gate_lr}]
-        if isinstance(self.gate, VolumeGate):
-            groups.append({"params": list(self.gate.layers.parameters()), "lr": settings.readout_lr})
-        return groups
-
-    def maps(self) -> tuple[Tensor, Tensor]:
-        """Return logits and KL per voxel (of a gate per volume: means over all volumes)."""
-        if isinstance(self.gate, VoxelGate):
-            logits = self.gate.logits()
-            return logits, kl_nats(logits)
-        return self.gate.maps(self.x)
 
     def epoch(self) -> tuple[float, float, float]:
         """Pass over all runs once; return mean held-out loss, training loss and KL."""
@@ -282,11 +269,8 @@ class _Trainer:
             seen = seen + self._loss(predictor, others, offset)
         kl = self.gate.cost([self.x[run] for runs in batch for run in runs])
         # Two gradients of two losses: the gate from held-out runs, the read-outs from their training runs.
-        parts = self.gate_weights, self.weights
-        gate_gradients = torch.autograd.grad(held + self.beta * kl, self.gate_weights)
-        found = gate_gradients, torch.autograd.grad(seen, self.weights)
-        for weights, gradients in zip(parts, found, strict=True):
-            for weight, gradient in zip(weights, gradients, strict=True):
+        for weights, loss in ((self.gate_weights, held + self.beta * kl), (self.weights, seen)):
+            for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
                 weight.grad = gradient
         self.gate_optimizer.step()
         self.optimizer.step()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from decoders.decoding.identification import Identified, rank_true, window_correlations
+from decoders.decoding.identification import Identified, rank_true, unit_length, window_correlations
 from decoders.decoding.likelihood import Floats
 from decoders.decoding.responses import TextFeatures
 from decoders.errors import InputError
@@ -115,7 +115,7 @@ def identify_text(heard: Sequence[Words], decoded: Sequence[Words], features: Te
     for truth, text in zip(heard, decoded, strict=True):
         courses = [window_courses(words, features, windows, step, blur) for words in (truth, text)]
         ranked.append(rank_true(window_correlations(courses[0], courses[1])))
-    return Identified(np.concatenate([r.percentile for r in ranked]), np.concatenate([r.correct for r in ranked]))
+    return Identified.joined(ranked)
 
 
 def semantic_similarity(
@@ -149,7 +149,7 @@ def semantic_similarity(
         raise InputError(f"{N_NULLS} permutations or more of decoded words", found, "free text scores", remedy)
     sides = [np.concatenate([window_vectors(w, features, windows) for w in side]) for side in (heard, decoded)]
     # What all windows share says nothing about any one of them.
-    cosines = _unit(sides[0] - sides[0].mean(0)) @ _unit(sides[1] - sides[1].mean(0)).T
+    cosines = unit_length(sides[0] - sides[0].mean(0)) @ unit_length(sides[1] - sides[1].mean(0)).T
     rows = np.arange(len(cosines))
     null = np.array([cosines[rows, order].mean() for order in label_permutations(len(rows), n_nulls, rng)])
     return Similarity(float(cosines[rows, rows].mean()), cosines[rows, rows], null)
@@ -157,8 +157,3 @@ def semantic_similarity(
 
 def _within(words: Words, start: float, stop: float) -> Words:
     return words.select((words.middle >= start) & (words.middle < stop))
-
-
-def _unit(x: Floats) -> Floats:
-    norm = np.linalg.norm(x, axis=1, keepdims=True)
-    return np.divide(x, norm, out=np.zeros_like(x), where=norm > 0)

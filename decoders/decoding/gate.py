@@ -110,6 +110,11 @@ class VoxelGate(nn.Module):
         """Return the KL per voxel in nats, averaged over z-scored data, of shape (V,)."""
         return kl_nats(self.logits())
 
+    def maps(self, _runs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return logits and KL per voxel; the same for all z-scored data."""
+        logits = self.logits()
+        return logits, kl_nats(logits)
+
     def cost(self, _runs: Sequence[Tensor]) -> Tensor:
         """Return the mean KL per voxel in nats, a scalar; the same for all z-scored data."""
         return self.kl().mean()
@@ -199,10 +204,10 @@ def smoothing_matrix(length: int, sigma: float) -> Tensor:
 
 
 def parameter_groups(
-    gates: Iterable[VoxelGate], others: Iterable[nn.Parameter], gate_lr: float, lr: float
+    thetas: Iterable[nn.Parameter], others: Iterable[nn.Parameter], gate_lr: float, lr: float
 ) -> list[dict[str, Any]]:
     """Return Adam's parameter groups: gates move by their own learning rate (.05; .005 does not move them)."""
-    return [{"params": [gate.theta for gate in gates], "lr": gate_lr}, {"params": list(others), "lr": lr}]
+    return [{"params": list(thetas), "lr": gate_lr}, {"params": list(others), "lr": lr}]
 
 
 def _noise(shape: torch.Size, like: Tensor, generator: torch.Generator) -> Tensor:

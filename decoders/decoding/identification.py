@@ -30,6 +30,11 @@ class Identified:
     percentile: NDArray[np.float64]
     correct: NDArray[np.float64]
 
+    @classmethod
+    def joined(cls, runs: Sequence[Identified]) -> Identified:
+        """Return the windows of several runs one after the other."""
+        return cls(np.concatenate([run.percentile for run in runs]), np.concatenate([run.correct for run in runs]))
+
 
 def sliding_windows(series: NDArray[np.floating], length: int, step: int = 1) -> NDArray[np.floating]:
     """Cut a time course into windows.
@@ -151,10 +156,14 @@ def identify_runs(
         rank_true(window_correlations(sliding_windows(m, length, length), sliding_windows(p, length, length)))
         for m, p in zip(measured, predicted, strict=True)
     ]
-    return Identified(np.concatenate([r.percentile for r in ranked]), np.concatenate([r.correct for r in ranked]))
+    return Identified.joined(ranked)
+
+
+def unit_length(rows: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Scale the last axis to length 1; what is zero stays zero."""
+    norm = np.sqrt((rows**2).sum(-1, keepdims=True))
+    return np.divide(rows, norm, out=np.zeros_like(rows), where=norm > 0)
 
 
 def _unit(windows: NDArray[np.floating]) -> NDArray[np.floating]:
-    centred = windows - windows.mean(-1, keepdims=True)
-    norm = np.sqrt((centred**2).sum(-1, keepdims=True))
-    return np.divide(centred, norm, out=np.zeros_like(centred), where=norm > 0)
+    return unit_length(windows - windows.mean(-1, keepdims=True))

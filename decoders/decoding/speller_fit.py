@@ -74,7 +74,7 @@ def _train(
     model: Speller, x: torch.Tensor, names: torch.Tensor, options: SpellerOptions, generator: torch.Generator
 ) -> None:
     others = [p for p in model.parameters() if p is not model.gate.theta]
-    groups = parameter_groups([model.gate], others, options.gate_lr, options.lr)
+    groups = parameter_groups([model.gate.theta], others, options.gate_lr, options.lr)
     groups[0]["weight_decay"] = 0.0
     optimizer = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
     n_steps = options.epochs * -(-len(x) // options.batch_size)

@@ -24,7 +24,7 @@ from decoders.stats.splits import Split
 from decoders.stats.timed_runs import recorded
 from decoders.stimuli.embedding import cooccurrence_embedding
 from decoders.stimuli.features import feature_matrix
-from decoders.stimuli.timings import Words, words_from_table
+from decoders.stimuli.timings import Words, words_by_stimulus
 from decoders.store.arrays import Array, write_arrays
 from decoders.store.recording import Recording, read_recording
 from decoders.store.tables import read_table, write_table
@@ -175,11 +175,6 @@ def with_common_features(recordings: Sequence[Recording], log: logging.Logger) -
             n = before.data.shape[1] - after.data.shape[1]
             log.warning("sub-%s: %d features left out, as other runs lack them", before.subject, n)
     return shared
-
-
-def words_by_stimulus(table: pd.DataFrame) -> dict[str, Words]:
-    """Return the words of each stimulus of ``words.tsv``."""
-    return {str(name): words_from_table(part) for name, part in table.groupby("stimulus", sort=True)}
 
 
 def text_features(names: Sequence[str], recordings: Sequence[Recording], texts: Texts) -> NDArray[np.float32]:

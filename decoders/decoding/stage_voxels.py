@@ -17,14 +17,14 @@ from decoders.decoding import maps
 from decoders.decoding.bottleneck import GateFit, lags_in_volumes, null_pairing, paired, train_gate
 from decoders.decoding.refit import N_NULLS, Score, decode_runs, identification_scores
 from decoders.decoding.splits_voxels import TEXT_SCALING, declare_voxels
-from decoders.decoding.stage_encode import runs_with_words, words_by_stimulus
+from decoders.decoding.stage_encode import runs_with_words
 from decoders.errors import InputError
 from decoders.stage import Job
 from decoders.stats.declared import Corpus, DeclaredSplit, agreed, read_audited
 from decoders.stats.timed_runs import recorded
 from decoders.stimuli.embedding import EMBEDDING_FILE, Embedding, read_embedding, trigram_embedding
-from decoders.stimuli.features import feature_matrix
-from decoders.stimuli.timings import Words
+from decoders.stimuli.features import feature_matrix, zscore_runs
+from decoders.stimuli.timings import Words, words_by_stimulus
 from decoders.store.arrays import Array, write_arrays
 from decoders.store.recording import Recording, read_recording
 from decoders.store.tables import COLUMNS, read_table, write_table
@@ -175,7 +175,7 @@ def prepare(
         [number[rows.run] for rows in part]
         for part in (split.train, split.test, split.rows(split.fit("scaling", TEXT_SCALING).on))
     )
-    targets, features = _zscored(plain, scaled), _zscored(convolved, scaled)
+    targets, features = ([run.astype(np.float32) for run in zscore_runs(runs, scaled)] for runs in (plain, convolved))
     return Listening(x, targets, features, mask, recordings[0].tr, trained, tested)
 
 
@@ -350,13 +350,6 @@ def _common_mask(recordings: Sequence[Recording]) -> NDArray[np.bool_]:
         remedy = "Look at the quality table for what was left out."
         raise InputError("voxels that all runs share", "none", where, remedy)
     return common
-
-
-def _zscored(runs: Sequence[NDArray[np.float64]], by: Sequence[int]) -> list[NDArray[np.float32]]:
-    """z-score columns by some of the runs: the others stay unseen."""
-    seen = np.concatenate([runs[number] for number in by])
-    scale = np.where(seen.std(0) > 0, seen.std(0), 1.0)
-    return [((run - seen.mean(0)) / scale).astype(np.float32) for run in runs]
 
 
 def _embedding(

@@ -63,6 +63,11 @@ class VolumeGate(nn.Module):
         nn.init.zeros_(last.bias)
         self.layers = nn.Sequential(first, nn.GELU(), last)
 
+    @property
+    def theta(self) -> nn.Parameter:
+        """Free logits, shared by all volumes."""
+        return self.shared.theta
+
     def logits(self, x: Tensor) -> Tensor:
         """Return the logits of every voxel of volumes (n_volumes, n_voxels)."""
         index: Tensor = self.grid.index  # type: ignore[assignment]

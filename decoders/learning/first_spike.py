@@ -179,6 +179,10 @@ def winners(fired: Fired, count: int, radius: int) -> Tensor:
     if score.ndim == 2:
         floor = score.topk(min(count, score.shape[1]), 1).values[:, -1:]
         return ((score >= floor) & (score > 0)).to(score.dtype)
-    best = score.amax(1, keepdim=True)
-    around = nn.functional.max_pool2d(best, 2 * radius + 1, stride=1, padding=radius)
+    around = highest_around(score.amax(1), radius).unsqueeze(1)
     return ((score == around) & (score > 0)).to(score.dtype)
+
+
+def highest_around(best: Tensor, radius: int) -> Tensor:
+    """Return the highest value no farther than the radius, in rows and columns, of each position of (n, y, x)."""
+    return nn.functional.max_pool2d(best.unsqueeze(1), 2 * radius + 1, stride=1, padding=radius).squeeze(1)

@@ -20,7 +20,7 @@ from decoders.stats.findings import Finding, Material
 from decoders.stats.leaks import audit
 from decoders.stimuli.stories import TextName
 from decoders.stimuli.text import tokens_of
-from decoders.stimuli.timings import Words, words_from_table
+from decoders.stimuli.timings import words_by_stimulus
 from decoders.stimuli.training_text import training_documents
 from decoders.store.atomic import sha256_of
 from decoders.store.tables import COLUMNS, read_table, write_table
@@ -84,7 +84,7 @@ def _material(job: Job, declarations: Sequence[Declaration]) -> Material:
     if not job.inputs.get("words"):
         return material
     table = read_table(job.input("words"), text_columns=("stimulus", "word", "text"))
-    words: dict[str, Words] = {str(name): words_from_table(part) for name, part in table.groupby("stimulus")}
+    words = words_by_stimulus(table)
     return replace(material, words=words)
 
 

@@ -91,9 +91,9 @@ def target_features(words: Words, embedding: Embedding, times: NDArray[np.float6
     return sum_events(words.middle, embedding.lookup(words.word), times, tr)
 
 
-def zscore_runs(runs: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    """z-score every column over all runs together; constant columns become zero."""
-    stacked = np.concatenate(runs)
+def zscore_runs(runs: Sequence[NDArray[np.float64]], by: Sequence[int] | None = None) -> list[NDArray[np.float64]]:
+    """z-score every column over all runs together, or by some runs alone; what is constant in them becomes zero."""
+    stacked = np.concatenate(runs if by is None else [runs[number] for number in by])
     mean, sd = stacked.mean(axis=0), stacked.std(axis=0)
     return [(run - mean) / np.where(sd > 0, sd, 1.0) for run in runs]
 

@@ -127,6 +127,11 @@ def words_from_table(table: pd.DataFrame) -> Words:
     )
 
 
+def words_by_stimulus(table: pd.DataFrame) -> dict[str, Words]:
+    """Return the words of each stimulus of ``words.tsv``."""
+    return {str(name): words_from_table(part) for name, part in table.groupby("stimulus", sort=True)}
+
+
 def check_times(
     onset: NDArray[np.float64], duration: NDArray[np.float64], labels: Sequence[str], where: str | Path
 ) -> None:

@@ -18,10 +18,10 @@ from decoders.decoding.encoding import (
     sets_of,
 )
 from decoders.decoding.splits_encode import group_members
-from decoders.decoding.stage_encode import encode, runs_with_words, sound_powers, words_by_stimulus
+from decoders.decoding.stage_encode import encode, runs_with_words, sound_powers
 from decoders.errors import InputError
 from decoders.stats.splits import Split
-from decoders.stimuli.timings import Words, read_words, words_table
+from decoders.stimuli.timings import Words, read_words, words_by_stimulus, words_table
 from decoders.store.recording import Recording
 
 SETTINGS = EncodingSettings(n_nulls=39, average_subjects=3, windows_s=(20.0,))

@@ -172,6 +172,6 @@ def test_gradient_through_the_cholesky_factor():
 
 def test_parameter_groups_hold_every_parameter_once():
     gate, readout = VoxelGate(4, 0), GatedReadout(4, 2, generator())
-    groups = parameter_groups([gate], readout.parameters(), 0.05, 1e-3)
+    groups = parameter_groups([gate.theta], readout.parameters(), 0.05, 1e-3)
     assert [group["lr"] for group in groups] == [0.05, 1e-3]
     assert sum(len(group["params"]) for group in groups) == 2

@@ -2,6 +2,7 @@
 
 import torch
 from torch.nn.functional import cross_entropy, one_hot
+from updates import derivatives
 
 from decoders.learning.rule import RuleSpec
 from decoders.learning.rules.predictive_coding import squares
@@ -44,29 +45,16 @@ def set_up(kind, net, **options):
     return rule
 
 
-def gradients(rule, batch):
-    """Return the written updates as one vector, and by name."""
-    set_mode(rule.net, training=True)
-    rule.net.zero_grad()
-    rule.gradients(batch)
-    return {name: value.grad.clone() for name, value in rule.net.named_parameters() if value.grad is not None}
-
-
 def joined(by_name):
     return torch.cat([value.flatten() for value in by_name.values()])
-
-
-def autograd(net, loss):
-    names, parameters = zip(*net.named_parameters(), strict=True)
-    return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
 
 
 def backprop(net, batch, squared=False, precision=1.0):
     set_mode(net, training=True)
     logits = net(batch.x)
     if not squared:
-        return autograd(net, cross_entropy(logits, batch.y))
-    return autograd(net, 0.5 * precision * squares(logits - one_hot(batch.y, net.n_classes)).mean())
+        return derivatives(net, cross_entropy(logits, batch.y))
+    return derivatives(net, 0.5 * precision * squares(logits - one_hot(batch.y, net.n_classes)).mean())
 
 
 def assert_same(found, expected):

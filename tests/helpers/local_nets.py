@@ -5,7 +5,6 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from decoders.learning.rule import RuleSpec
 from decoders.models.architectures import conv_network, dense_network, residual_network
-from decoders.models.networks import set_mode
 from decoders.models.trainer import Batch
 
 CLOSE = {"rtol": 1e-9, "atol": 1e-11}
@@ -41,22 +40,6 @@ def set_up(kind, net, **options):
     shape = (7, net.n_classes) if net.input_kind == "text" else (3, EDGE, EDGE)
     rule.setup(net, RuleSpec(shape, 1e-2), seed=3)
     return rule
-
-
-def gradients(rule, batch):
-    set_mode(rule.net, training=True)
-    rule.companions.train()
-    for parameter in (*rule.net.parameters(), *rule.companions.parameters()):
-        parameter.grad = None
-    rule.gradients(batch)
-    return {name: p.grad.clone() for name, p in rule.net.named_parameters() if p.grad is not None}
-
-
-def exact_gradients(net, batch):
-    set_mode(net, training=True)
-    names, parameters = zip(*net.named_parameters(), strict=True)
-    found = torch.autograd.grad(cross_entropy(net(batch.x), batch.y), parameters)
-    return dict(zip(names, found, strict=True))
 
 
 def assert_equal(found, expected, only=""):

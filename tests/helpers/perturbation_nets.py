@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.nn.functional import cross_entropy
+from updates import gradients
 
 from decoders.learning.rule import RuleSpec
 from decoders.learning.rules import evolution, perturbation
@@ -60,18 +60,6 @@ def set_up(kind, net, seed=3, rate=1e-2, **options):
     rule.setup(net, RuleSpec(shape, rate), seed)
     set_mode(net, training=True)
     return rule
-
-
-def gradients(rule, batch):
-    rule.net.zero_grad()
-    rule.gradients(batch)
-    return {name: weight.grad.clone() for name, weight in rule.net.named_parameters()}
-
-
-def exact_gradients(net, batch):
-    set_mode(net, training=True)
-    names, weights = zip(*net.named_parameters(), strict=True)
-    return dict(zip(names, torch.autograd.grad(cross_entropy(net(batch.x), batch.y), weights), strict=True))
 
 
 def assert_unbiased(samples, expected, limit=4.5):

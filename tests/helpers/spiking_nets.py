@@ -5,7 +5,6 @@ from torch.nn.functional import cross_entropy
 
 from decoders.learning.rule import RuleSpec
 from decoders.models.architectures import to_pixels
-from decoders.models.networks import set_mode
 from decoders.models.spiking_networks import spiking_dense_network
 from decoders.models.trainer import Batch
 
@@ -33,23 +32,11 @@ def set_up(kind, net, shape=(3, EDGE, EDGE), **options):
     return rule
 
 
-def gradients(rule, batch):
-    set_mode(rule.net, training=True)
-    rule.net.zero_grad()
-    rule.gradients(batch)
-    return {name: value.grad.clone() for name, value in rule.net.named_parameters() if value.grad is not None}
-
-
 def assert_equal(found, expected):
     assert found.keys() == expected.keys()
     assert all(float(value.abs().max()) > 0 for value in expected.values())
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, **TOLERANCE, msg=lambda text, name=name: f"{name}: {text}")
-
-
-def differentiated(net, loss):
-    names, parameters = zip(*net.named_parameters(), strict=True)
-    return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
 
 
 def step_loss(net, h, y):

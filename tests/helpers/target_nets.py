@@ -1,11 +1,9 @@
 """Small networks, batches and comparisons that the tests of two files share."""
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from decoders.learning.rule import RuleSpec
 from decoders.models.architectures import conv_network, dense_network, residual_network
-from decoders.models.networks import set_mode
 from decoders.models.sequence import recurrent_network, transformer_network
 from decoders.models.trainer import Batch
 
@@ -53,20 +51,6 @@ def set_up(kind, net, seed=3, **options):
     rule.setup(net, RuleSpec(input_shape(net), 1e-2), seed=seed)
     rule.n_done = 1  # past the beginning, in which target propagation learns its feedback alone
     return rule
-
-
-def gradients(rule, batch):
-    set_mode(rule.net, training=True)
-    rule.net.zero_grad()
-    rule.companions.zero_grad()
-    rule.gradients(batch)
-    return {name: parameter.grad.clone() for name, parameter in rule.net.named_parameters()}
-
-
-def exact_gradients(net, batch):
-    set_mode(net, training=True)
-    names, parameters = zip(*net.named_parameters(), strict=True)
-    return dict(zip(names, torch.autograd.grad(cross_entropy(net(batch.x), batch.y), parameters), strict=True))
 
 
 def assert_equal(found, expected):

@@ -4,20 +4,10 @@ import math
 
 import pytest
 import torch
-from target_nets import (
-    TOLERANCE,
-    assert_equal,
-    batch_for,
-    conv,
-    dense,
-    exact_gradients,
-    gradients,
-    recurrent,
-    residual,
-    set_up,
-)
+from target_nets import TOLERANCE, assert_equal, batch_for, conv, dense, recurrent, residual, set_up
 from torch import nn
 from torch.nn.functional import one_hot
+from updates import StraightThrough, exact_gradients, gradients
 
 from decoders.errors import Unsupported
 from decoders.learning.rules.counter_current import CounterCurrentLearning, match_loss
@@ -131,17 +121,6 @@ class Mirrorless(DendriticLocalizedLearning):
 
     def theta(self, block):
         return super().theta(block) if block.kind == "output" else -super().theta(block)
-
-
-class StraightThrough(nn.Module):
-    """The activation without its derivative."""
-
-    def __init__(self, activation):
-        super().__init__()
-        self.activation = activation
-
-    def forward(self, z):
-        return z + (self.activation(z) - z).detach()
 
 
 class WithoutGain(DendriticLocalizedLearning):

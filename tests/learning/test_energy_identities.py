@@ -7,21 +7,10 @@ from itertools import pairwise
 
 import pytest
 import torch
-from energy_nets import (
-    EXACT,
-    assert_same,
-    backprop,
-    batch_for,
-    conv,
-    dense,
-    gradients,
-    joined,
-    registered,
-    relative_error,
-    set_up,
-)
+from energy_nets import EXACT, assert_same, backprop, batch_for, conv, dense, joined, registered, relative_error, set_up
 from torch import nn
 from torch.nn.functional import one_hot
+from updates import written_gradients as gradients
 
 from decoders.errors import Unsupported
 from decoders.learning.rules import predictive_variants

@@ -4,21 +4,11 @@ from itertools import pairwise
 
 import pytest
 import torch
-from energy_nets import (
-    EXACT,
-    assert_same,
-    autograd,
-    batch_for,
-    conv,
-    dense,
-    gradients,
-    joined,
-    registered,
-    relative_error,
-    set_up,
-)
+from energy_nets import EXACT, assert_same, batch_for, conv, dense, joined, registered, relative_error, set_up
 from torch import nn
 from torch.nn.functional import one_hot
+from updates import derivatives
+from updates import written_gradients as gradients
 
 from decoders.errors import Unsupported
 from decoders.learning.hopfield import Relaxation, drive
@@ -50,7 +40,7 @@ def unrolled_gradient(net, batch, sweeps=300):
             field = (states[index - 1] if index else x) @ weights[index].T + biases[index]
             last = index + 1 == len(blocks)
             states[index] = field if last else (field + states[index + 1] @ weights[index + 1]).clamp(0, 1)
-    return autograd(net, 0.5 * squares(states[-1] - one_hot(batch.y, net.n_classes)).mean())
+    return derivatives(net, 0.5 * squares(states[-1] - one_hot(batch.y, net.n_classes)).mean())
 
 
 def ep_errors(kind, net, batch, sign=1.0, **options):
@@ -260,7 +250,7 @@ def check_weak_feedback(kind):
     for block in net:
         z = block.affine(h)
         h = z if block.kind == "output" else z.clamp(0, 1)
-    expected = joined(autograd(net, 0.5 * squares(h - one_hot(batch.y, 3)).mean()))
+    expected = joined(derivatives(net, 0.5 * squares(h - one_hot(batch.y, 3)).mean()))
     errors = []
     for gamma in (0.02, 0.01, 0.005):
         rule = set_up(kind, net, feedback=gamma, free_sweeps=50, clamped_sweeps=50)

@@ -4,19 +4,9 @@ from itertools import pairwise
 
 import pytest
 import torch
-from perturbation_nets import (
-    EXACT,
-    batch_for,
-    check_wp_unbiased,
-    conv,
-    dense,
-    exact_gradients,
-    flat,
-    gradients,
-    set_up,
-    vectorised,
-)
+from perturbation_nets import EXACT, batch_for, check_wp_unbiased, conv, dense, flat, set_up, vectorised
 from torch.nn.functional import cosine_similarity
+from updates import exact_gradients, gradients
 
 from decoders.learning.passes import CleanPass, loss_at
 from decoders.learning.rules import evolution

@@ -7,7 +7,8 @@ import math
 
 import pytest
 import torch
-from torch.nn.functional import cosine_similarity, cross_entropy, one_hot
+from torch.nn.functional import cross_entropy, one_hot
+from updates import cosine, exact_gradients, gradients
 
 from decoders.errors import Unsupported
 from decoders.learning.registry import create
@@ -74,28 +75,10 @@ def set_up(kind, net, rate=1e-2, n_steps=1, **options):
     return rule
 
 
-def gradients(rule, batch):
-    set_mode(rule.net, training=True)
-    rule.net.zero_grad()
-    rule.gradients(batch)
-    return {name: parameter.grad.clone() for name, parameter in rule.net.named_parameters()}
-
-
-def exact_gradients(net, batch):
-    set_mode(net, training=True)
-    loss = cross_entropy(net(batch.x), batch.y)
-    names, parameters = zip(*net.named_parameters(), strict=True)
-    return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
-
-
 def assert_equal(found, expected):
     assert expected
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value, **TOLERANCE, msg=lambda text, name=name: f"{name}: {text}")
-
-
-def cosine(a, b):
-    return float(cosine_similarity(a.flatten(), b.flatten(), dim=0))
 
 
 # ---- networks with a time axis --------------------------------------------------------------------------------------

@@ -2,22 +2,11 @@
 
 import pytest
 import torch
-from local_nets import (
-    CLOSE,
-    EDGE,
-    N_CLASSES,
-    NotCut,
-    assert_equal,
-    batch_for,
-    conv,
-    dense,
-    exact_gradients,
-    gradients,
-    residual,
-    set_up,
-)
+from local_nets import CLOSE, EDGE, N_CLASSES, NotCut, assert_equal, batch_for, conv, dense, residual, set_up
 from torch import nn
 from torch.nn.functional import one_hot
+from updates import StraightThrough, exact_gradients
+from updates import written_gradients as gradients
 
 from decoders.errors import Unsupported
 from decoders.learning.rules.forward_forward import ForwardForward, goodness, length_normalised, plane_waves
@@ -273,22 +262,13 @@ def test_ff_refuses_an_input_that_the_label_fills():
 # ---- mono-forward ---------------------------------------------------------------------------------------------------
 
 
-class StraightActivation(nn.Module):
-    def __init__(self, activation):
-        super().__init__()
-        self.activation = activation
-
-    def forward(self, z):
-        return z + (self.activation(z) - z).detach()
-
-
 class MissingDerivative:
     """Mutation: f' is left out."""
 
     def gradients(self, batch):
         originals = {block.name: block.activation for block in self.net}
         for name in self.net.taps:
-            self.net[name].activation = StraightActivation(originals[name])
+            self.net[name].activation = StraightThrough(originals[name])
         outcome = super().gradients(batch)
         for name in self.net.taps:
             self.net[name].activation = originals[name]

@@ -9,9 +9,7 @@ from perturbation_nets import (
     check_wp_unbiased,
     conv,
     dense,
-    exact_gradients,
     flat,
-    gradients,
     recurrent,
     repeated,
     residual,
@@ -20,6 +18,7 @@ from perturbation_nets import (
     vectorised,
 )
 from torch.nn.functional import cross_entropy
+from updates import exact_gradients, gradients
 
 from decoders.learning.passes import CleanPass, fixed_norms, loss_at, normal_like, per_sample, sample_losses
 from decoders.learning.rules import perturbation

@@ -6,13 +6,14 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import conv_transpose2d, cross_entropy, fold, one_hot, unfold
+from updates import StraightThrough, cosine, exact_gradients, gradients
 
 from decoders.learning.autograd import FeedbackAffine, SignalReplace
 from decoders.learning.rule import Outcome, RuleSpec
 from decoders.learning.rules.feedback import DirectFeedbackAlignment, FeedbackAlignment
 from decoders.learning.rules.gradient import Backprop
 from decoders.models.architectures import conv_network, dense_network
-from decoders.models.networks import Block, Network, set_mode
+from decoders.models.networks import Block, Network
 from decoders.models.trainer import Batch, Stage
 
 TOLERANCE = {"rtol": 1e-9, "atol": 1e-11}
@@ -41,20 +42,6 @@ def set_up(kind, net, edge=8, rate=1e-2):
     return rule
 
 
-def gradients(rule, batch):
-    set_mode(rule.net, training=True)
-    rule.net.zero_grad()
-    rule.gradients(batch)
-    return {name: parameter.grad.clone() for name, parameter in rule.net.named_parameters()}
-
-
-def exact_gradients(net, batch):
-    set_mode(net, training=True)
-    loss = cross_entropy(net(batch.x), batch.y)
-    names, parameters = zip(*net.named_parameters(), strict=True)
-    return dict(zip(names, torch.autograd.grad(loss, parameters), strict=True))
-
-
 def assert_equal(found, expected, only=""):
     compared = [name for name in expected if name.startswith(only)]
     assert compared
@@ -62,17 +49,6 @@ def assert_equal(found, expected, only=""):
         torch.testing.assert_close(
             found[name], expected[name], **TOLERANCE, msg=lambda text, name=name: f"{name}: {text}"
         )
-
-
-class StraightThrough(nn.Module):
-    """The activation without its derivative."""
-
-    def __init__(self, activation):
-        super().__init__()
-        self.activation = activation
-
-    def forward(self, z):
-        return z + (self.activation(z) - z).detach()
 
 
 def without_derivatives(net):
@@ -231,10 +207,6 @@ def test_fa_1_fails_for_the_mutations(build, kind):
 def test_fa_1_fails_with_the_feedback_before_the_derivative():
     with pytest.raises(AssertionError):
         check_fa_1(FeedbackBeforeDerivative, square_dense_network)
-
-
-def cosine(a, b):
-    return float(nn.functional.cosine_similarity(a.flatten(), b.flatten(), dim=0))
 
 
 @pytest.mark.parametrize("build", [square_conv_network, square_dense_network])

@@ -4,8 +4,10 @@ import weakref
 
 import pytest
 import torch
-from spiking_nets import EDGE, assert_equal, batch_for, dense, differentiated, gradients, set_up, step_loss
+from spiking_nets import EDGE, assert_equal, batch_for, dense, set_up, step_loss
 from torch import nn
+from updates import derivatives
+from updates import written_gradients as gradients
 
 from decoders.errors import SettingsError, Unsupported
 from decoders.learning.rules.eprop import EProp
@@ -26,7 +28,7 @@ def check_sltt_1(kind, net, batch, **options):
     for name in net.taps:
         block = net[name]
         h = block.pool(block.activation(block.preactivation(h), detach_carry=True))
-    assert_equal(found, differentiated(net, step_loss(net, h, batch.y)))
+    assert_equal(found, derivatives(net, step_loss(net, h, batch.y)))
 
 
 def test_sltt_1_equals_the_sum_of_the_local_terms():
@@ -160,7 +162,7 @@ def check_epr_1(kind, seed=0, detached=True):
     net, batch = recurrent(seed=seed), sequences(seed=seed)
     found = gradients(set_up(kind, net, (6, 5), broadcast="symmetric"), batch)
     net["fc1"].detached = detached
-    assert_equal(found, differentiated(net, step_loss(net, net["fc1"](batch.x), batch.y)))
+    assert_equal(found, derivatives(net, step_loss(net, net["fc1"](batch.x), batch.y)))
 
 
 class NoMemory(EProp):
@@ -226,7 +228,7 @@ def test_at_one_step_eprop_sltt_and_bptt_agree():
 
 
 def test_eprop_of_a_convolution_without_norm_is_exact_within_the_block():
-    """Pooling is differentiated exactly: with B in place of the gradient at the tap, autograd agrees."""
+    """Pooling is derivatives exactly: with B in place of the gradient at the tap, autograd agrees."""
     torch.manual_seed(0)
     net = spiking_conv_network((4, 5), hidden=7, n_classes=4, steps=5, positions=2).double()
     for name in ("conv1", "conv2"):
@@ -246,7 +248,7 @@ def test_eprop_of_a_convolution_without_norm_is_exact_within_the_block():
     total = (y * error).sum()
     for name, tap in taps.items():
         total = total + (tap * (error @ rule.extra[f"feedback.{name}"]).view_as(tap)).sum()
-    assert_equal(found, differentiated(net, total))
+    assert_equal(found, derivatives(net, total))
 
 
 def test_an_adaptive_broadcast_follows_the_read_out():

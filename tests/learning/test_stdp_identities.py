@@ -4,9 +4,10 @@ import math
 
 import pytest
 import torch
-from spiking_nets import TOLERANCE, batch_for, gradients, set_up
+from spiking_nets import TOLERANCE, batch_for, set_up
 from torch import nn
 from torch.nn.functional import unfold
+from updates import written_gradients as gradients
 
 from decoders.learning.first_spike import (
     Fired,

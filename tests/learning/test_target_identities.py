@@ -7,21 +7,10 @@ from itertools import pairwise
 
 import pytest
 import torch
-from target_nets import (
-    TOLERANCE,
-    assert_equal,
-    batch_for,
-    conv,
-    dense,
-    exact_gradients,
-    gradients,
-    recurrent,
-    residual,
-    set_up,
-    transformer,
-)
+from target_nets import TOLERANCE, assert_equal, batch_for, conv, dense, recurrent, residual, set_up, transformer
 from torch import nn
 from torch.nn.functional import one_hot
+from updates import exact_gradients, gradients
 
 from decoders.errors import Unsupported
 from decoders.learning.rules.targets import DifferenceTargetPropagation, TargetPropagation
@@ -258,7 +247,7 @@ def check_tp_5(kind):
 
 
 class Leaking(DifferenceTargetPropagation):
-    """Mutation: the loss of the feedback is differentiated by the forward weights, too."""
+    """Mutation: the loss of the feedback is derivatives by the forward weights, too."""
 
     def learn_feedback(self, passed):
         for visit in passed[1:]:

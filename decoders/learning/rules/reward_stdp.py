@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from decoders.errors import Unsupported
-from decoders.learning.first_spike import Fired
+from decoders.learning.first_spike import Fired, highest_around
 from decoders.learning.options import Option
 from decoders.learning.rule import RuleInfo, register
 from decoders.learning.rules.stdp import FIRST_SPIKE, NO_FIRST_SPIKE, FirstSpikeRule, Reached
@@ -107,8 +107,7 @@ class RewardSTDP(FirstSpikeRule):
         best = drive.amax(1)
         if best.ndim == 1:
             return torch.ones_like(best)
-        radius = int(self.option["radius"])
-        around = nn.functional.max_pool2d(best.unsqueeze(1), 2 * radius + 1, stride=1, padding=radius).squeeze(1)
+        around = highest_around(best, int(self.option["radius"]))
         return ((best == around) & (best > 0)).to(best.dtype)
 
     def compete(self, block: Block, fired: Fired, batch: Batch) -> tuple[Tensor, Tensor]:
