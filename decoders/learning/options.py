@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -77,10 +78,17 @@ def _fits(default: OptionValue, value: OptionValue) -> bool:
     if isinstance(default, bool) or isinstance(value, bool):
         return isinstance(default, bool) and isinstance(value, bool)
     if isinstance(default, float):
-        return isinstance(value, int | float)
+        return isinstance(value, int | float) or _is_number(value)
     return isinstance(value, type(default))
 
 
 def _as_default(default: OptionValue, value: OptionValue) -> OptionValue:
-    # YAML reads 1 as an integer where 1.0 was meant.
+    # YAML reads 1 as an integer, and 1e-5 as a word, where numbers with a point were meant.
     return float(value) if isinstance(default, float) else value
+
+
+def _is_number(word: str) -> bool:
+    try:
+        return math.isfinite(float(word))
+    except ValueError:
+        return False

@@ -1,6 +1,7 @@
 import importlib
 
 import pytest
+import yaml
 
 from decoders.errors import SettingsError
 from decoders.learning import registry
@@ -93,3 +94,17 @@ def test_the_digest_knows_every_modifier():
     from decoders.learning.modifiers import MODIFIERS
 
     assert {f"{prefix}_" for prefix in MODIFIERS} == set(stages._MODIFIERS)
+
+
+def test_numbers_that_yaml_reads_as_words_are_numbers():
+    written = yaml.safe_load("{ridge: 1e-05}")
+    assert written == {"ridge": "1e-05"}, "YAML 1.1 wants a point in a float"
+    assert registry.create("cascaded_forward", **written).option["ridge"] == 1e-5
+
+
+@pytest.mark.parametrize("value", ["fast", "nan", "", True])
+def test_other_words_are_no_numbers(value):
+    with pytest.raises(
+        SettingsError, match=r"learning\.options\.cascaded_forward\.ridge: expected a value of type float"
+    ):
+        registry.create("cascaded_forward", ridge=value)

@@ -20,7 +20,7 @@ from decoders.learning.first_spike import (
     pair_stdp,
     winners,
 )
-from decoders.learning.rules.reward_stdp import RewardSTDP, race_eligibility
+from decoders.learning.rules.reward_stdp import RECENT, RewardSTDP, race_eligibility
 from decoders.learning.rules.s2_stdp import S2STDP, crossing_times, desired_times, stdp_by_order
 from decoders.learning.rules.spiking_gradient import integrator
 from decoders.learning.rules.stdp import STDP, _outer_conv, _outer_dense
@@ -426,6 +426,54 @@ def test_r_2_nothing_that_is_kept_holds_a_graph(kind):
 def test_r_2_fails_for_attached_thresholds():
     with pytest.raises(AssertionError):
         check_r_2(Attached)
+
+
+class Unweighted(RewardSTDP):
+    """Mutation: every layer counts the same."""
+
+    def weight(self, layer):
+        return torch.ones_like(self.extra[f"right.{layer}"])
+
+
+def check_r_4(kind):
+    """The prediction is the posterior over classes of decisions that err independently, each class as often."""
+    rule, batch = stdp_rule(kind)
+    shares = (0.9, 0.5, 0.35, 0.6)
+    for layer, share in zip(rule.net.layers, shares, strict=True):
+        rule.extra[f"right.{layer}"].fill_(share)
+    expected = torch.ones(len(batch.x), 4, dtype=torch.float64)
+    for share, (_, _, fired) in zip(shares, rule.reach(batch.x), strict=True):
+        decision = rule.race(fired)[1].argmax(1)
+        for sample, decided in enumerate(decision):
+            likelihood = torch.full((4,), (1 - share) / 3, dtype=torch.float64)
+            likelihood[decided] = share
+            expected[sample] *= likelihood
+    found = torch.softmax(rule.native_logits(batch.x), 1)
+    torch.testing.assert_close(found, expected / expected.sum(1, keepdim=True), **TOLERANCE)
+
+
+def test_r_4_layers_vote_by_how_often_they_were_right():
+    check_r_4(RewardSTDP)
+
+
+def test_r_4_fails_when_every_layer_counts_the_same():
+    with pytest.raises(AssertionError):
+        check_r_4(Unweighted)
+
+
+def test_r_4_the_share_of_right_decisions_follows_the_rewards():
+    rule, batch = stdp_rule(RewardSTDP)
+    block, _, fired = rule.reach(batch.x)[0]
+    right = float((rule.votes(fired).argmax(1) == batch.y).double().mean())
+    rule.begin_stage(Stage(block.name, 1), 4)
+    rule.step(batch)
+    assert float(rule.extra[f"right.{block.name}"]) == pytest.approx(0.25 + RECENT * (right - 0.25))
+    assert all(float(rule.extra[f"right.{name}"]) == 0.25 for name in rule.net.layers if name != block.name)
+
+
+def test_r_4_the_output_alone_on_request():
+    rule, batch = stdp_rule(RewardSTDP, prediction="output")
+    torch.testing.assert_close(rule.native_logits(batch.x), rule.reach(batch.x)[-1][2].score)
 
 
 # ---- S2-STDP --------------------------------------------------------------------------------------------------------

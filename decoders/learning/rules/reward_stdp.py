@@ -16,6 +16,8 @@ from decoders.learning.rules.stdp import FIRST_SPIKE, NO_FIRST_SPIKE, FirstSpike
 from decoders.models.networks import Block, Network
 from decoders.models.trainer import Batch
 
+RECENT = 0.02  # weight of a batch in the running share of right decisions
+
 
 def groups(values: Tensor, n_classes: int) -> Tensor:
     """Return neurons by the class that they stand for in turn, (n, members, n_classes, ...); the rest stands for none.
@@ -51,7 +53,10 @@ class RewardSTDP(FirstSpikeRule):
     deciding group counts fully, and that of all groups counts with the opposite sign by how close they came (softmax
     of the drives), which makes dW an estimate of the gradient of the expected reward and removes what all groups
     share. ``losers=0, winners=1`` is the plain rule of Mozafari et al., in which the one that decides learns alone.
-    Layers learn one after another from below. The network's own prediction is the decision of the output.
+    Layers learn one after another from below. The network's own prediction is a vote: each layer casts its decision
+    (a convolution the decisions of its positions), weighted by the log-odds of being right that its rewards have
+    shown while it learned. Those are the best weights of voters who err independently (Nitzan & Paroush 1982).
+    ``prediction: output`` asks the last race alone.
 
     With `balance`, R is the share of wrong decisions in the batch for right ones, and minus the share of right
     ones for wrong ones (Mozafari et al. 2018, equation 5): reward minus its mean.
@@ -79,6 +84,7 @@ class RewardSTDP(FirstSpikeRule):
         "temperature": Option(2.0, "Of the softmax of drives; a drive is about the steps left after the spike."),
         "losers": Option(1.0, "Weight of the opposite change by how close a group came; 0 for the winner alone."),
         "balance": Option(True, "Scale reward and punishment by the shares of wrong and right decisions."),
+        "prediction": Option("vote", "By the vote of all layers, or by the output alone.", choices=("vote", "output")),
     }
 
     def check_support(self, net: Network) -> None:
@@ -117,6 +123,7 @@ class RewardSTDP(FirstSpikeRule):
         decision, eligibility = race_eligibility(drive, float(self.option["losers"]), float(self.option["temperature"]))
         right = (decision == batch.y.view(-1, *[1] * (decision.ndim - 1))).to(drive.dtype)
         reward, chosen = torch.zeros_like(right), counts.bool()
+        self.rewarded[block.name] = (self.votes(fired).argmax(1) == batch.y).to(drive.dtype).mean()
         reward[chosen] = self.reward(right[chosen])
         eligible = members * counts.unsqueeze(1).unsqueeze(1) * eligibility.unsqueeze(1)
         modulator = eligible * reward.unsqueeze(1).unsqueeze(1)
@@ -129,13 +136,48 @@ class RewardSTDP(FirstSpikeRule):
         found[:, : flat.shape[1]] = flat
         return found
 
+    def prepare(self) -> None:
+        """Set the thresholds, and the share of right decisions of each layer to chance."""
+        super().prepare()
+        self.rewarded: dict[str, Tensor] = {}
+        for block in self.net:
+            self.extra[f"right.{block.name}"] = torch.tensor(1 / self.net.n_classes, dtype=block.affine.weight.dtype)
+
+    def votes(self, fired: Fired) -> Tensor:
+        """Return the share of a layer's decisions that fall on each class, (n, n_classes)."""
+        _, drive = self.race(fired)
+        decisions = torch.zeros_like(drive).scatter_(1, drive.argmax(1, keepdim=True), 1.0)
+        if drive.ndim == 2:
+            return decisions
+        counts = self.decides(drive).unsqueeze(1)
+        return (decisions * counts).flatten(2).sum(-1) / counts.flatten(2).sum(-1).clamp(min=1)
+
+    def weight(self, layer: str) -> Tensor:
+        """Return the weight of a layer's vote: its log-odds of being right, against those of chance."""
+        right = self.extra[f"right.{layer}"].clamp(max=1 - 1e-6)
+        odds = right / (1 - right) * (self.net.n_classes - 1)
+        # Layers at chance, as all are before training, still vote among themselves.
+        return odds.clamp(min=1e-6).log().clamp(min=1e-3)
+
+    def decide(self, found: Sequence[Reached]) -> Tensor:
+        """Return the decision of the network, (n, n_classes)."""
+        if self.option["prediction"] == "output":
+            return found[-1][2].score
+        return torch.stack([self.weight(block.name) * self.votes(fired) for block, _, fired in found]).sum(0)
+
     def prediction(self, found: Sequence[Reached]) -> Tensor | None:
-        """Return the order of the race among the output neurons; none while hidden layers learn."""
-        block, _, fired = found[-1]
-        return fired.score if block.kind == "output" else None
+        """Return the decision before the update; none while hidden layers learn."""
+        return self.decide(found) if found[-1][0].kind == "output" else None
+
+    def post_step(self) -> None:
+        """Keep how often each layer of the stage was right lately."""
+        super().post_step()
+        for layer, right in self.rewarded.items():
+            self.extra[f"right.{layer}"].lerp_(right, RECENT)
+        self.rewarded.clear()
 
     @torch.no_grad()
     def native_logits(self, x: Tensor) -> Tensor:
-        """Return the order of the race among the output neurons: (n, n_classes)."""
+        """Return the decision of the network: (n, n_classes)."""
         super().native_logits(x[:1])
-        return self.reach(x)[-1][2].score
+        return self.decide(self.reach(x))
