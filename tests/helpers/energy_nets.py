@@ -65,3 +65,19 @@ def assert_same(found, expected):
 
 def relative_error(found, expected):
     return float((found - expected).norm() / expected.norm())
+
+
+def unrolled_gradient(net, batch, sweeps=300):
+    """Return the gradient of 1/2 |s_L - y|^2 at the free fixed point, through all sweeps of an own dense relaxation."""
+    blocks, x = list(net), net[net.layers[0]].reduce(batch.x)
+    weights, biases = [b.affine.weight for b in blocks], [b.affine.bias for b in blocks]
+    states, below = [], x
+    for weight, bias in zip(weights, biases, strict=True):
+        below = (below @ weight.T + bias).clamp(0, 1)
+        states.append(below)
+    for _ in range(sweeps):
+        for index in range(len(blocks)):
+            field = (states[index - 1] if index else x) @ weights[index].T + biases[index]
+            last = index + 1 == len(blocks)
+            states[index] = field if last else (field + states[index + 1] @ weights[index + 1]).clamp(0, 1)
+    return derivatives(net, 0.5 * squares(states[-1] - one_hot(batch.y, net.n_classes)).mean())

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 
 import pytest
 import torch
+from energy_nets import unrolled_gradient
+from target_nets import matched
 
 from decoders.learning.registry import create
 from decoders.learning.rule import RuleSpec
@@ -26,9 +28,9 @@ def shallow():
     return dense((9,))
 
 
-def conv():
+def conv(norm=True):
     torch.manual_seed(0)
-    return conv_network((4, 6), hidden=9, n_classes=4, activation="tanh", positions=2).double()
+    return conv_network((4, 6), hidden=9, n_classes=4, activation="tanh", positions=2, norm=norm).double()
 
 
 def recurrent(widths=(6, 7)):
@@ -92,6 +94,11 @@ def same_broadcast(rule):
         feedback.copy_(torch.randn(feedback.shape, generator=generator, dtype=torch.float64))
 
 
+def match_jacobians(rule):
+    """The feedback's Jacobians are the transposed ones, and past the beginning, in which feedback learns alone."""
+    matched(rule).n_done = 1
+
+
 def nothing(rule):
     """The rule as it is."""
 
@@ -105,7 +112,7 @@ class Equality:
     adapt: Callable = nothing
     options: dict = field(default_factory=dict)
     layers: tuple[str, ...] = ()
-    reference: str = "backprop"
+    reference: str | Callable = "backprop"
     adapt_reference: Callable = nothing
     n_characters: int = 4
     scaled: bool = False
@@ -138,10 +145,18 @@ EQUALITIES = [
     Equality("eprop", recurrent, same_broadcast, reference="direct_feedback_alignment",
              adapt_reference=same_broadcast),
     Equality("sltt", one_step_spiking, reference="surrogate_bptt"),
+    *(Equality("difference_target_propagation", build, match_jacobians) for build in (dense, conv)),
+    # Recurrent backpropagation: the derivative through all sweeps of the free phase; the estimate errs with beta^2.
+    Equality("centred_equilibrium_propagation", dense, reference=unrolled_gradient, tolerance=1e-5, options={
+        "beta": 1e-4, "free_sweeps": 300, "nudged_sweeps": 300}),
 ]  # fmt: skip
 
 
 def updates(name, build, adapt, n_characters, **options):
+    if callable(name):
+        net = build()
+        found = name(net, batch_for(net, n_characters))
+        return {key.removeprefix("blocks."): value for key, value in found.items()}
     rule = create(name, **options)
     net = build()
     rule.setup(net, RuleSpec(input_shape(net, n_characters), 1e-2), seed=3)
@@ -180,3 +195,32 @@ def test_they_disagree_without_the_condition(case):
     """The same check fails for the rule with feedback weights, or heads, of its own."""
     with pytest.raises(AssertionError):
         check(case, nothing)
+
+
+def features_after_training(name):
+    rule, net = create(name), conv(norm=False)
+    rule.setup(net, RuleSpec((3, 8, 8), 1e-2), seed=3)
+    rule.begin_stage(Stage("all", 1), 4)
+    batch = batch_for(net)
+    for _ in range(3):
+        rule.step(batch)
+    return rule.features(batch.x)
+
+
+def check_features(name):
+    """The convolutions of cascaded forward are those of random features: what it learns is in heads."""
+    expected = features_after_training("random_features")
+    found = features_after_training(name)
+    kept = [key for key in expected if key.startswith("conv")]
+    assert kept
+    for key in kept:
+        torch.testing.assert_close(found[key], expected[key], rtol=0, atol=0)
+
+
+def test_cascaded_forward_has_random_features():
+    check_features("cascaded_forward")
+
+
+def test_backprop_has_not():
+    with pytest.raises(AssertionError):
+        check_features("backprop")

@@ -7,7 +7,18 @@ from itertools import pairwise
 
 import pytest
 import torch
-from target_nets import TOLERANCE, assert_equal, batch_for, conv, dense, recurrent, residual, set_up, transformer
+from target_nets import (
+    TOLERANCE,
+    assert_equal,
+    batch_for,
+    conv,
+    dense,
+    matched,
+    recurrent,
+    residual,
+    set_up,
+    transformer,
+)
 from torch import nn
 from torch.nn.functional import one_hot
 from updates import exact_gradients, gradients
@@ -116,13 +127,6 @@ def test_tp_2_exact_inverses_give_gauss_newton_targets():
 def test_tp_2_fails_for_transposed_jacobians():
     with pytest.raises(AssertionError):
         check_tp_2(matched(set_up(DifferenceTargetPropagation, invertible())))
-
-
-def matched(rule):
-    """Set the feedback weights to W, so that the Jacobian of g is the transposed one of the forward map."""
-    for block in list(rule.net)[1:]:
-        rule.companions[f"feedback_{block.name}"].weight.data.copy_(block.affine.weight.detach())
-    return rule
 
 
 def check_tp_3(kind, build, **options):
