@@ -214,10 +214,33 @@ class VoxelMapSettings(Settings):
     select_share: Share = Field(0.05, description="Share of voxels kept for the refit.")
 
 
+class FreeTextSettings(Settings):
+    """Free text from the runs that `voxels` holds out: a language model and a beam search read its selected voxels."""
+
+    corpus: tuple[str, ...] = Field(
+        (),
+        description="Texts that the language model learns from beside the stories of training runs: embedded_en, embedded_zh (our stories), alice, tinyshakespeare (registry), UTF-8 text files, or folders of .txt files. Test stories in them stop the study.",
+    )
+    epochs: Count = Field(20, description="Passes of the language model over its corpus; the best one is kept.")
+    vocabulary: Literal["corpus", "open"] = Field(
+        "corpus", description="Words of the corpus only, or any string of its characters."
+    )
+    max_words: Count = Field(
+        2500, description="Commonest words of the corpus that may be written (vocabulary: corpus)."
+    )
+    width: Count = Field(200, description="Hypotheses that the beam search keeps.")
+    language_weight: Positive = Field(0.5, description="Weight of the language model's log P; the recording's is 1.")
+    window_s: Positive = Field(20.0, description="Windows in which texts are compared, in seconds, without overlap.")
+    blur_s: Positive = Field(
+        1.0, description="Seconds by which each word is spread in time when windows are told apart by their text."
+    )
+    n_permutations: int = Field(1000, ge=200, description="Permutations of windows behind each p.")
+
+
 class AllowedLeak(Settings):
     """A leak between training and test data that a study accepts; the page shows it with its reason."""
 
-    analysis: Literal["encode", "names", "voxels"] = Field(description="Whose splits.")
+    analysis: Literal["encode", "names", "voxels", "free_text"] = Field(description="Whose splits.")
     check: LeakCheck = Field(description="Check of the leak audit that is not passed.")
     reason: str = Field(min_length=20, description="Why it is accepted, as a sentence.")
 
@@ -228,10 +251,17 @@ class DecodingSettings(Settings):
     names: NamesSettings | None = None
     encoding: EncodingSettings | None = None
     voxels: VoxelMapSettings | None = None
+    free_text: FreeTextSettings | None = None
     allowed_leaks: tuple[AllowedLeak, ...] = Field(
         (),
         description="Leaks between training and test data that the study accepts, e.g. [{analysis: encode, check: gap, reason: …}]; any other stops it.",
     )
+
+    @model_validator(mode="after")
+    def _free_text_has_its_voxels(self) -> DecodingSettings:
+        if self.free_text and not self.voxels:
+            raise ValueError("'free_text' reads the voxels that 'voxels' selects: give that block too")
+        return self
 
 
 class TrainingSettings(Settings):

@@ -73,6 +73,7 @@ STAGES: dict[str, Stage] = {
         )
         for analysis, block, drawn in (
             ("names", "names", ()),
+            ("free_text", "free_text", ("decoding.voxels",)),
             ("encode", "encoding", ("seed",)),
             ("voxels", "voxels", ()),
         )
@@ -80,6 +81,10 @@ STAGES: dict[str, Stage] = {
     "leaks": Stage("decoders.stats.stage_leaks", ("decoding.allowed_leaks", "data.mirror")),
     "names": Stage("decoders.decoding.stage_names", ("decoding.names", "seed")),
     "encode": Stage("decoders.decoding.stage_encode", ("decoding.encoding", "seed")),
+    "language": Stage("decoders.decoding.stage_language", ("decoding.free_text", "data.mirror", "seed")),
+    "free_text": Stage(
+        "decoders.decoding.stage_free_text", ("decoding.free_text", "decoding.voxels", "data.mirror", "seed")
+    ),
     "voxels": Stage("decoders.decoding.stage_voxels", ("decoding.voxels", "data.phantom", "seed")),
     "decoding": Stage("decoders.decoding.stage_tables", ("decoding",)),
     "rdms": Stage(

@@ -91,9 +91,9 @@ def window_courses(
     return np.stack(courses)
 
 
-def identify_text(heard: Sequence[Words], decoded: Sequence[Words], features: TextFeatures, windows: Floats,
-                  step: float, blur: float = BLUR_S) -> Identified:  # fmt: skip
-    """Identify each heard window among those of its run from the decoded text alone.
+def text_similarity(heard: Sequence[Words], decoded: Sequence[Words], features: TextFeatures, windows: Floats,
+                    step: float, blur: float = BLUR_S) -> list[Floats]:  # fmt: skip
+    """Correlate the courses of heard and decoded windows of each run, shape (n_windows, n_windows) each.
 
     Parameters
     ----------
@@ -105,17 +105,32 @@ def identify_text(heard: Sequence[Words], decoded: Sequence[Words], features: Te
         The same in every run.
     step, blur
         As in `window_courses`.
+    """
+    sides = ([window_courses(words, features, windows, step, blur) for words in side] for side in (heard, decoded))
+    return [window_correlations(*pair).astype(np.float64) for pair in zip(*sides, strict=True)]
+
+
+def identify(similarities: Sequence[Floats]) -> Identified:
+    """Identify each heard window among those of its run: the true one stands on the diagonal.
 
     Returns
     -------
     Identified
         Percentile (chance .5) and top-1 (chance 1 / windows per run) of every window.
     """
-    ranked = []
-    for truth, text in zip(heard, decoded, strict=True):
-        courses = [window_courses(words, features, windows, step, blur) for words in (truth, text)]
-        ranked.append(rank_true(window_correlations(courses[0], courses[1])))
-    return Identified.joined(ranked)
+    return Identified.joined([rank_true(similarity) for similarity in similarities])
+
+
+def identification_null(
+    similarities: Sequence[Floats], rng: np.random.Generator, n_nulls: int
+) -> tuple[Floats, Floats]:
+    """Return mean percentile and top-1 with the decoded windows of each run permuted, shape (n_nulls,) each."""
+    orders = [label_permutations(len(similarity), n_nulls, rng) for similarity in similarities]
+    found = [
+        identify([similarity[:, order[k]] for similarity, order in zip(similarities, orders, strict=True)])
+        for k in range(n_nulls)
+    ]
+    return np.array([f.percentile.mean() for f in found]), np.array([f.correct.mean() for f in found])
 
 
 def semantic_similarity(

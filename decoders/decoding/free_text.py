@@ -91,6 +91,11 @@ class Listener:
     expected: Expected
     timing: Timing
 
+    def word_times(self, run: NDArray[np.floating]) -> Floats:
+        """Return the middles of the words of a run (n_volumes, n_voxels), in seconds, from the recording alone."""
+        times = self.timing.volumes(len(run))
+        return word_times(self.length.rate(run[:, self.voxels]), times, self.timing.tr)
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -188,13 +193,10 @@ def decode_run(
     seconds : array of shape (n_words,), optional
         Middles of the words, for controls at the same length; from the run when absent.
     """
-    timing = listener.timing
-    times = timing.volumes(len(run))
-    if seconds is None:
-        seconds = word_times(listener.length.rate(run[:, listener.voxels]), times, timing.tr)
+    seconds = listener.word_times(run) if seconds is None else seconds
     brain = brain_scores(listener, run, seconds) if options.brain_weight else None
     found = search(language.model, language.alphabet, units, len(seconds), options, brain, listener.features)
-    onset, duration = word_spans(seconds, 0.0, len(run) * timing.tr)
+    onset, duration = word_spans(seconds, 0.0, len(run) * listener.timing.tr)
     best = found[0]
     return Decoded(Words(onset, duration, best.words, tuple(spelled(word) for word in best.words)), best)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,28 @@ class Score:
     def p(self) -> float:
         """One-sided p = (1 + k) / (1 + n)."""
         return float(permutation_p(self.score, self.null))
+
+
+def window_row(about: Mapping[str, Any], model: str, metric: str, score: Score, method: str) -> dict[str, Any]:
+    """Return the row of the decoding table of scores of windows; controls are not tested.
+
+    Parameters
+    ----------
+    about : mapping
+        ``subject``, ``seed`` and ``task``.
+    model, metric : str
+    score : Score
+    method : str
+        How the p was made.
+    """
+    tested = not model.startswith("control:") and np.isfinite(score.null).all()
+    p = score.p if tested else np.nan
+    return {
+        "level": "subject", "split": "test_runs", **about, "model": model, "metric": metric,
+        "score": score.score, "ci_low": score.low, "ci_high": score.high, "n": score.n,
+        "null_mean": float(score.null.mean()), "p": p, "p_corrected": np.nan,
+        "method": np.nan if np.isnan(p) else method,
+    }  # fmt: skip
 
 
 def decode_runs(
@@ -91,13 +114,14 @@ def identification_scores(
     found = identify_runs(true, predicted, length)
     nulls = [identify_runs(_shifted(true, rng), predicted, length) for _ in range(n_nulls)]
     scores = {
-        "percentile": _score(found.percentile, np.array([n.percentile.mean() for n in nulls]), rng),
-        "top1": _score(found.correct, np.array([n.correct.mean() for n in nulls]), rng),
+        "percentile": over_windows(found.percentile, np.array([n.percentile.mean() for n in nulls]), rng),
+        "top1": over_windows(found.correct, np.array([n.correct.mean() for n in nulls]), rng),
     }
     return scores, found
 
 
-def _score(windows: NDArray[np.float64], null: NDArray[np.float64], rng: np.random.Generator) -> Score:
+def over_windows(windows: NDArray[np.float64], null: NDArray[np.float64], rng: np.random.Generator) -> Score:
+    """Return the mean over windows, with its interval by resampling of windows."""
     low, high = bootstrap_interval(windows, rng)
     return Score(float(windows.mean()), low, high, len(windows), null)
 

@@ -1,4 +1,4 @@
-"""Stages ``splits-names``, ``splits-encode``, ``splits-voxels``: declare which rows train and which test.
+"""Stages ``splits-<analysis>`` (names, encode, voxels, free_text): declare which rows train and which test.
 
 From the manifest, quality.tsv (what was excluded) and the settings: no recording is opened.
 """
@@ -11,6 +11,7 @@ import numpy as np
 
 from decoders.data.manifest import Run, read_manifest
 from decoders.decoding.splits_encode import declare_encode
+from decoders.decoding.splits_free_text import declare_free_text
 from decoders.decoding.splits_names import Labels, declare_names
 from decoders.decoding.splits_voxels import declare_voxels
 from decoders.errors import InputError
@@ -24,7 +25,12 @@ from decoders.store.tables import read_table
 
 def run(job: Job) -> None:
     """Write the declared splits of one analysis."""
-    declare = {"splits-names": _names, "splits-encode": _encode, "splits-voxels": _voxels}[job.settings.stage]
+    declare = {
+        "splits-names": _names,
+        "splits-encode": _encode,
+        "splits-voxels": _voxels,
+        "splits-free_text": _free_text,
+    }[job.settings.stage]
     declared = declare(job)
     job.log.info("%d splits of %d runs", len(declared.splits), len(declared.runs))
     write_declaration(job.outputs["splits"], declared)
@@ -79,12 +85,26 @@ def _encode(job: Job) -> Declaration:
 
 def _voxels(job: Job) -> Declaration:
     settings = job.settings.decoding.voxels
+    parts, stimuli = _mapped(job)
+    return _joined("voxels", [declare_voxels(part, settings, stimuli) for part in parts])
+
+
+def _free_text(job: Job) -> Declaration:
+    voxels, settings = job.settings.decoding.voxels, job.settings.decoding.free_text
+    parts, stimuli = _mapped(job)
+    tested = {run.stimulus for part in parts for run in part[-voxels.test_runs :]}
+    return _joined("free_text", [declare_free_text(part, voxels, settings, stimuli, tested) for part in parts])
+
+
+def _mapped(job: Job) -> tuple[list[list[TimedRun]], list[str]]:
+    """Return the runs of each subject whose voxels are mapped, and the names of all stimuli with words."""
+    settings = job.settings.decoding.voxels
     usable, stimuli = _told(job, settings.task)
     # Two runs at least train: one fold each.
     wanted = decodable_subjects(job.input("quality"), settings.task, settings.test_runs + 2)
     runs = _planned(job, usable)
-    own = {subject: [run for run in runs if run.subject == subject] for subject in wanted}
-    return _joined("voxels", [declare_voxels(part, settings, stimuli) for part in own.values() if part])
+    parts = [[run for run in runs if run.subject == subject] for subject in wanted]
+    return [part for part in parts if part], stimuli
 
 
 def _names(job: Job) -> Declaration:

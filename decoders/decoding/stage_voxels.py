@@ -15,14 +15,15 @@ from decoders.config import PhantomSettings, VoxelMapSettings
 from decoders.data.manifest import Run, read_manifest, select_runs
 from decoders.decoding import maps
 from decoders.decoding.bottleneck import GateFit, lags_in_volumes, null_pairing, paired, train_gate
-from decoders.decoding.refit import N_NULLS, Score, decode_runs, identification_scores
-from decoders.decoding.splits_voxels import TEXT_SCALING, declare_voxels
+from decoders.decoding.common_grid import common_mask, on_common_grid
+from decoders.decoding.phantom_vectors import phantom_vectors
+from decoders.decoding.refit import N_NULLS, Score, decode_runs, identification_scores, window_row
+from decoders.decoding.splits_voxels import SETTING, TEXT_SCALING, declare_voxels
 from decoders.decoding.stage_encode import runs_with_words
-from decoders.errors import InputError
 from decoders.stage import Job
 from decoders.stats.declared import Corpus, DeclaredSplit, agreed, read_audited
 from decoders.stats.timed_runs import recorded
-from decoders.stimuli.embedding import EMBEDDING_FILE, Embedding, read_embedding, trigram_embedding
+from decoders.stimuli.embedding import Embedding, trigram_embedding
 from decoders.stimuli.features import feature_matrix, zscore_runs
 from decoders.stimuli.timings import Words, words_by_stimulus
 from decoders.store.arrays import Array, write_arrays
@@ -30,6 +31,7 @@ from decoders.store.recording import Recording, read_recording
 from decoders.store.tables import COLUMNS, read_table, write_table
 
 WINDOW_S = 20.0
+METHOD = f"one-sided; {N_NULLS} circular shifts of the text, answers kept"
 _FEATURES = ("word_rate", "embedding")
 _UNITS = {
     "gate": "KL, nats per voxel and volume",
@@ -161,8 +163,8 @@ def prepare(
     InputError
         No volumes on one grid, or runs of different TR.
     """
-    mask = _common_mask(recordings)
-    x = [np.ascontiguousarray(r.data[:, mask[r.mask]]) for r in recordings]
+    mask = common_mask(recordings, SETTING)
+    x = on_common_grid(recordings, mask)
     plain, convolved = (
         [
             feature_matrix(_FEATURES, words[r.stimulus], r.time, r.tr, hrf=hrf, embedding=embedding)[0]
@@ -286,41 +288,16 @@ def recovery_table(
 
 def scores_table(scores: Mapping[str, Mapping[str, Score]], subject: str, seed: int) -> pd.DataFrame:
     """Return the scores as rows of the decoding table; the shifted text of the refit is the control ``shifted``."""
+    about = {"subject": subject, "seed": seed, "task": f"window_{WINDOW_S:g}s"}
     rows = []
     for model, metrics in scores.items():
         for metric, score in metrics.items():
-            p = np.nan if model.startswith("control:") else score.p
-            rows.append(
-                _row(subject, seed, model, metric, score.score, score.low, score.high, score.n, score.null.mean(), p)
-            )
+            rows.append(window_row(about, model, metric, score, METHOD))
     for metric, score in scores["bottleneck_refit"].items():
         low, high = np.quantile(score.null, [0.025, 0.975])
-        rows.append(
-            _row(
-                subject, seed, "control:shifted", metric, score.null.mean(), low, high, len(score.null), np.nan, np.nan
-            )
-        )
+        shifted = Score(float(score.null.mean()), float(low), float(high), len(score.null), np.array([np.nan]))
+        rows.append(window_row(about, "control:shifted", metric, shifted, METHOD))
     return pd.DataFrame(rows)
-
-
-def _row(
-    subject: str,
-    seed: int,
-    model: str,
-    metric: str,
-    score: float,
-    low: float,
-    high: float,
-    n: int,
-    null: float,
-    p: float,
-) -> dict[str, Any]:
-    return {
-        "level": "subject", "subject": subject, "split": "test_runs", "seed": seed, "task": f"window_{WINDOW_S:g}s",
-        "model": model, "metric": metric, "score": float(score), "ci_low": float(low), "ci_high": float(high), "n": n,
-        "null_mean": float(null), "p": p, "p_corrected": np.nan,
-        "method": np.nan if np.isnan(p) else f"one-sided; {N_NULLS} circular shifts of the text, answers kept",
-    }  # fmt: skip
 
 
 def _two_maps(
@@ -332,42 +309,13 @@ def _two_maps(
     return gate, r, maps.smooth_in_mask(r, training.mask, settings.sigma_voxels)
 
 
-def _common_mask(recordings: Sequence[Recording]) -> NDArray[np.bool_]:
-    where = "decoding.voxels"
-    if not recordings or any(r.mask is None or r.affine is None for r in recordings):
-        remedy = "Set preprocess.representation to 'volume', and check what preprocessing excluded."
-        raise InputError("runs of volumes on a voxel grid", "regions, a surface or no run at all", where, remedy)
-    masks = [r.mask for r in recordings if r.mask is not None]
-    first = recordings[0]
-    for r in recordings:
-        same = r.mask is not None and r.mask.shape == masks[0].shape and np.allclose(r.affine, first.affine)  # type: ignore[arg-type]
-        if not same or not np.isclose(r.tr, first.tr):
-            raise InputError(
-                "runs of one grid and TR", f"another in run {r.run}", where, "Bring all runs to one space."
-            )
-    common = np.logical_and.reduce(masks)
-    if not common.any():
-        remedy = "Look at the quality table for what was left out."
-        raise InputError("voxels that all runs share", "none", where, remedy)
-    return common
-
-
 def _embedding(
     settings: VoxelMapSettings, rows: Sequence[Run], words: Mapping[str, Words], corpus: Corpus, where: Path
 ) -> Embedding:
     if settings.features == "trigram":
         # From the letters of all words, those of the test runs too: no recording is seen.
         return trigram_embedding([word for name in corpus.stimuli for word in words[name].word])
-    paths = {Path(row.root) / EMBEDDING_FILE for row in rows}
-    found = [path for path in sorted(paths) if path.exists()]
-    if len(found) != 1:
-        raise InputError(
-            "the phantom's own word vectors",
-            f"{len(found)} files {EMBEDDING_FILE}",
-            where,
-            "Set decoding.voxels.features to 'trigram'.",
-        )
-    return read_embedding(found[0])
+    return phantom_vectors(rows, where)
 
 
 def _planted(rows: Sequence[Run], recordings: Sequence[Recording], mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:

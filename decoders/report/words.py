@@ -40,6 +40,7 @@ _MODELS = {
     "nearest_pattern": "nearest pattern",
     "bottleneck_refit": "ridge on selected voxels",
     "ridge_all_voxels": "ridge on all voxels",
+    "beam": "beam search of free text",
 }
 _METRICS = {
     "cer": "character error rate",
@@ -52,6 +53,10 @@ _METRICS = {
     "auc": "AUC",
     "ap": "average precision",
     "bits_per_char": "bits per character",
+    "wer": "word error rate",
+    "bleu1": "BLEU-1",
+    "chrf": "chrF",
+    "similarity": "similarity of meaning",
 }
 _SPLITS = {
     "leave_one_run_out": "one run left out at a time",
@@ -206,7 +211,11 @@ def comparator_words(name: str) -> str:
 def task(name: str) -> str:
     """Return the words for a task."""
     seconds = window_seconds(name)
-    known = {"volume": "names from single volumes", "block": "names from single blocks"}
+    known = {
+        "volume": "names from single volumes",
+        "block": "names from single blocks",
+        "free_text": "freely decoded text",
+    }
     return f"{seconds:g}-s windows" if seconds is not None else known.get(str(name), str(name).replace("_", " "))
 
 

@@ -11,9 +11,12 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from decoders.data.registry import fetch
 from decoders.errors import InputError
 from decoders.stimuli.alphabet import alphabet_of, encode
 from decoders.stimuli.stories import TextName, story_documents
+
+SHAKESPEARE = "tinyshakespeare"  # of the registry; too long to be told, so it is no `TextName`
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ def training_documents(text: str, mirror: str | Path | None = None) -> list[str]
     Parameters
     ----------
     text : str
-        Name of our stories or of the registered book, or the path of a text file or of a folder of them.
+        Name of our stories or of a registered text, or the path of a text file or of a folder of them.
     mirror : str or Path, optional
         Folder that is read in place of the network.
 
@@ -54,6 +57,8 @@ def training_documents(text: str, mirror: str | Path | None = None) -> list[str]
     """
     if text in get_args(TextName):
         found = list(story_documents(text, mirror))  # type: ignore[arg-type]  # it is one of the names
+    elif text == SHAKESPEARE:
+        found = [_read(fetch("text_corpora", mirror) / f"{SHAKESPEARE}.txt")]
     else:
         found = [_read(path) for path in _files(Path(text).expanduser())]
     documents = [" ".join(unicodedata.normalize("NFC", document).split()) for document in found]
@@ -63,7 +68,8 @@ def training_documents(text: str, mirror: str | Path | None = None) -> list[str]
 
 
 def _files(path: Path) -> list[Path]:
-    remedy = f"Give {', '.join(get_args(TextName))}, a text file, or a folder of .txt files as learning.training.text."
+    names = ", ".join((*get_args(TextName), SHAKESPEARE))
+    remedy = f"Give {names}, a text file, or a folder of .txt files as learning.training.text."
     if path.is_file():
         return [path]
     files = [file for file in sorted(path.glob("*.txt")) if file.is_file() and not file.name.startswith(".")]

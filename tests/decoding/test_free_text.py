@@ -1,75 +1,24 @@
 """Free decoding of made-up runs: from voxels to text, its windows, and its controls."""
 
-from functools import cache
-
 import numpy as np
 import pytest
 import torch
+from made_up_listener import FEATURES, MEANING, N_VOLUMES, TIMING, TR, VOCABULARY, WINDOWS, language, listened, listener
 
 from decoders.decoding.beam import SearchOptions
 from decoders.decoding.free_scores import (
-    identify_text,
+    identify,
     semantic_similarity,
+    text_similarity,
     window_courses,
     window_text,
     window_vectors,
 )
 from decoders.decoding.free_text import Timing, brain_scores, decode_run, fit_listener, text_features
-from decoders.decoding.language import CharacterModel, Language
 from decoders.decoding.lexicon import lexicon_units, open_units
-from decoders.decoding.responses import WordVectors
-from decoders.decoding.symbols import Alphabet
 from decoders.errors import InputError
-from decoders.stimuli.embedding import Embedding
 from decoders.stimuli.text import windows
 from decoders.stimuli.timings import Words
-
-VOCABULARY = ("a", "ab", "abba", "b", "ba", "bab", "cab", "cc")
-TR, N_VOLUMES = 2.0, 60
-TIMING = Timing(TR, lags=(1, 2, 3))
-WINDOWS = windows(0, 112, 14)
-MEANING = WordVectors(Embedding(VOCABULARY, np.random.default_rng(5).standard_normal((8, 6))), count=False)
-FEATURES = WordVectors(MEANING.embedding)
-
-
-def speech(rng):
-    """Words of half a second to a second, with pauses."""
-    gaps = rng.uniform(0.5, 1.0, 300) + 3.0 * (rng.random(300) < 0.05)
-    onset = np.cumsum(gaps)
-    onset = onset[onset < TR * N_VOLUMES - 1]
-    words = tuple(str(word) for word in rng.choice(VOCABULARY, len(onset)))
-    return Words(onset, np.full(len(onset), 0.4), words, tuple(word + " " for word in words))
-
-
-@cache
-def listened(n_runs=7, n_voxels=30, noise=0.5, seed=0):
-    rng = np.random.default_rng(seed)
-    heard = [speech(rng) for _ in range(n_runs)]
-    weights = np.concatenate([rng.standard_normal((7, 20)), np.zeros((7, n_voxels - 20))], 1)
-    runs = []
-    for words in heard:
-        signal = text_features(words, FEATURES, N_VOLUMES, TIMING) @ weights
-        innovation = rng.standard_normal(signal.shape)
-        error = np.zeros_like(signal)
-        for t in range(N_VOLUMES):
-            error[t] = 0.4 * error[t - 1] + innovation[t]
-        run = signal / max(signal.std(), 1e-9) + noise * error
-        runs.append(((run - run.mean(0)) / run.std(0)).astype(np.float32))
-    return runs, heard
-
-
-@cache
-def listener(timing=TIMING):
-    runs, heard = listened()
-    return fit_listener(runs[:5], heard[:5], np.arange(20), FEATURES, timing)
-
-
-@cache
-def language():
-    torch.manual_seed(0)
-    model = CharacterModel(5, n_units=8, n_layers=1, n_heads=2, window=8, dropout=0.0).eval()
-    return Language(model, Alphabet("\ufffd abc"))
-
 
 OPTIONS = SearchOptions(width=30, prefixes=200, language_weight=0.5)
 
@@ -80,7 +29,7 @@ def decoded(runs, options=OPTIONS, **given):
 
 
 def scores(texts, heard):
-    found = identify_text(heard, texts, MEANING, WINDOWS, TR, blur=1.5)
+    found = identify(text_similarity(heard, texts, MEANING, WINDOWS, TR, blur=1.5))
     similarity = semantic_similarity(heard, texts, MEANING, WINDOWS, np.random.default_rng(0))
     return found.percentile.mean(), similarity
 
@@ -189,10 +138,10 @@ def test_words_belong_to_the_window_of_their_middle():
 
 def test_the_true_text_is_identified_and_another_is_not():
     _, heard = listened()
-    assert identify_text(heard, heard, MEANING, WINDOWS, TR).correct.all()
+    assert identify(text_similarity(heard, heard, MEANING, WINDOWS, TR)).correct.all()
     assert semantic_similarity(heard, heard, MEANING, WINDOWS, np.random.default_rng(0)).score == pytest.approx(1)
     others = [heard[-1], *heard[:-1]]
-    assert abs(identify_text(heard, others, MEANING, WINDOWS, TR).percentile.mean() - 0.5) < 0.12
+    assert abs(identify(text_similarity(heard, others, MEANING, WINDOWS, TR)).percentile.mean() - 0.5) < 0.12
     assert semantic_similarity(heard, others, MEANING, WINDOWS, np.random.default_rng(0)).p > 0.01
 
 

@@ -22,7 +22,10 @@ TINY = {
         },
     },
     "preprocess": {"estimates": "lsa"},
-    "decoding": {"voxels": {"task": "story", "test_runs": 1, "epochs": 3, "folds": 3}},
+    "decoding": {
+        "voxels": {"task": "story", "test_runs": 1, "epochs": 3, "folds": 3},
+        "free_text": {"width": 4, "epochs": 1, "max_words": 40},
+    },
     "learning": {
         "rules": ["untrained", "backprop"], "seeds": [0], "sizes": [32],
         "training": {"dataset": "phantom", "n_train": 128, "n_test": 64, "epochs": 1},

@@ -52,7 +52,12 @@ NETWORK_FILES = {
 NAMES = STUDY.decoding.names if STUDY.decoding else None
 ENCODING = STUDY.decoding.encoding if STUDY.decoding else None
 VOXELS = STUDY.decoding.voxels if STUDY.decoding else None
-DECODED = [name for name, block in (("names", NAMES), ("encode", ENCODING), ("voxels", VOXELS)) if block]
+FREE_TEXT = STUDY.decoding.free_text if STUDY.decoding else None
+DECODED = [
+    name
+    for name, block in (("names", NAMES), ("encode", ENCODING), ("voxels", VOXELS), ("free_text", FREE_TEXT))
+    if block
+]
 MAPS = ("gate", "encoding", "combined")
 PICTURE_FILES = {"pictures": "pictures.h5", "labels": "pictures.tsv", "controls": "control_rdms.h5"}
 ALIGNMENT_FILES = {
@@ -70,7 +75,7 @@ wildcard_constraints:
     rule="[a-z][a-z0-9_]*?",
     architecture="[a-z0-9]+",
     seed="[0-9]+",
-    analysis="names|encode|voxels",
+    analysis="names|encode|voxels|free_text",
 
 
 def S(path):
@@ -109,14 +114,23 @@ def shown():
     return {"pictures": S("stimuli/pictures.h5")} if STUDY.alignment else {}
 
 
+def text_files(text):
+    """The user's own text files of a setting, so that another text gives another training."""
+    path = Path(text).expanduser()
+    return [str(file) for file in ([path] if path.is_file() else sorted(path.glob("*.txt")))]
+
+
 def training_texts():
-    """The user's own training text, so that another text gives another training set."""
+    """The user's own training text of the networks."""
     training = STUDY.learning.training if STUDY.learning else None
-    if not training or training.dataset != "text":
-        return {}
-    path = Path(training.text).expanduser()
-    files = [path] if path.is_file() else sorted(path.glob("*.txt"))
-    return {"texts": [str(file) for file in files]} if files else {}
+    files = text_files(training.text) if training and training.dataset == "text" else []
+    return {"texts": files} if files else {}
+
+
+def corpus_files():
+    """The user's own texts in the corpus of the language model."""
+    files = [file for text in FREE_TEXT.corpus for file in text_files(text)] if FREE_TEXT else []
+    return {"texts": files} if files else {}
 
 
 def training_log():
@@ -230,6 +244,8 @@ def decoding_parts(part):
             found += [S("decoding/encode-scores.tsv")]
         if VOXELS and part == "scores":
             found += [S(f"decoding/sub-{subject}_voxels-scores.tsv") for subject in mapped_subjects()]
+        if FREE_TEXT and part in ("scores", "text"):
+            found += [S(f"decoding/sub-{subject}_free_text-{part}.tsv") for subject in mapped_subjects()]
         if VOXELS and part == "recovery":
             found += [S(f"decoding/sub-{subject}_recovery.tsv") for subject in mapped_subjects()]
         return found

@@ -117,6 +117,50 @@ rule voxels:
         "corticode voxels {params.io} --settings {params.settings:q} --log {log:q}"
 
 
+rule language:
+    input:
+        **audited("free_text"),
+        words=S("stimuli/words.tsv"),
+        **corpus_files(),
+    output:
+        weights=S("decoding/language.safetensors"),
+    log:
+        S("logs/language.log"),
+    params:
+        settings=settings("language"),
+        source=source("language"),
+        io=io,
+    resources:
+        mem_mb=4000,
+        runtime=240,
+    shell:
+        "corticode language {params.io} --settings {params.settings:q} --log {log:q}"
+
+
+rule free_text:
+    input:
+        **audited("free_text"),
+        manifest=S("manifest.tsv"),
+        words=S("stimuli/words.tsv"),
+        language=S("decoding/language.safetensors"),
+        maps=S("decoding/sub-{subject}_voxels.h5"),
+        recording=lambda wildcards: recordings(VOXELS.task, wildcards.subject),
+    output:
+        scores=S("decoding/sub-{subject}_free_text-scores.tsv"),
+        text=S("decoding/sub-{subject}_free_text-text.tsv"),
+    log:
+        S("logs/free_text_sub-{subject}.log"),
+    params:
+        settings=settings("free_text"),
+        source=source("free_text"),
+        io=io,
+    resources:
+        mem_mb=8000,
+        runtime=480,
+    shell:
+        "corticode free_text {params.io} --settings {params.settings:q} --log {log:q}"
+
+
 rule decoding:
     input:
         **({"leaks": S("decoding/leaks.tsv")} if DECODED else {}),

@@ -1,0 +1,156 @@
+"""Scores of freely decoded text, of the model and of its controls, and the texts themselves, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decoders.decoding.free_controls import MODEL, WORD_RATE
+from decoders.decoding.free_scores import (
+    identification_null,
+    identify,
+    semantic_similarity,
+    text_similarity,
+    window_text,
+)
+from decoders.decoding.likelihood import Floats
+from decoders.decoding.refit import Score, over_windows, window_row
+from decoders.decoding.responses import TextFeatures
+from decoders.decoding.text_scores import error_rate, ngram_scores
+from decoders.stimuli.text import windows
+from decoders.stimuli.timings import Words
+
+TASK = "free_text"
+METHOD = "one-sided; {n} permutations of the decoded windows"
+_UNTESTED = np.array([np.nan])
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What decoded texts are compared with, and how.
+
+    Attributes
+    ----------
+    heard : list of Words
+        One per test run, in seconds of the run.
+    meaning : TextFeatures
+        Of words, without their count.
+    windows : array of shape (n_windows, 2)
+        Onset and end in seconds, the same in every run.
+    step, blur : float
+        Seconds, as in `window_courses`.
+    n_nulls : int
+    """
+
+    heard: list[Words]
+    meaning: TextFeatures
+    windows: Floats
+    step: float
+    blur: float
+    n_nulls: int
+
+
+class WordCount:
+    """Every word is one: what the times of words tell without the words."""
+
+    def vectors(self, words: Sequence[str]) -> Floats:
+        """Return ones, shape (n_words, 1)."""
+        return np.ones((len(words), 1))
+
+
+def score_rows(
+    decoded: Mapping[str, Sequence[Words]], compared: Compared, subject: str, seed: int, rng: np.random.Generator
+) -> list[dict[str, Any]]:
+    """Return the rows of the decoding table.
+
+    Parameters
+    ----------
+    decoded : mapping of model to sequence of Words
+        ``beam`` and controls, one text per test run.
+    compared : Compared
+    subject : str
+    seed : int
+    rng : Generator
+        Of permutations and intervals.
+
+    Returns
+    -------
+    list of dict
+        ``percentile`` and ``top1`` of windows identified from the text, ``similarity`` of meaning (mean cosine), each
+        tested for ``beam``; error rates and n-gram scores, which are not: common words match whatever was heard.
+    """
+    about = {"subject": subject, "seed": seed, "task": TASK}
+    rows = []
+    for model, texts in decoded.items():
+        scores = _identified(texts, compared, compared.meaning, rng) | _similar(texts, compared, rng)
+        rows += _rows(about, model, scores, compared)
+        rows += [window_row(about, model, metric, score, "") for metric, score in _written(texts, compared)]
+    rate = _identified(decoded[MODEL], compared, WordCount(), rng)
+    return rows + _rows(about, WORD_RATE, rate, compared)
+
+
+def _rows(
+    about: Mapping[str, Any], model: str, scores: Mapping[str, Score], compared: Compared
+) -> list[dict[str, Any]]:
+    method = METHOD.format(n=compared.n_nulls)
+    return [window_row(about, model, metric, score, method) for metric, score in scores.items()]
+
+
+def _identified(
+    texts: Sequence[Words], compared: Compared, features: TextFeatures, rng: np.random.Generator
+) -> dict[str, Score]:
+    found = text_similarity(compared.heard, texts, features, compared.windows, compared.step, compared.blur)
+    windows = identify(found)
+    percentile, top1 = identification_null(found, rng, compared.n_nulls)
+    return {
+        "percentile": over_windows(windows.percentile, percentile, rng),
+        "top1": over_windows(windows.correct, top1, rng),
+    }
+
+
+def _similar(texts: Sequence[Words], compared: Compared, rng: np.random.Generator) -> dict[str, Score]:
+    found = semantic_similarity(compared.heard, texts, compared.meaning, compared.windows, rng, compared.n_nulls)
+    return {"similarity": over_windows(found.windows, found.null, rng)}
+
+
+def _written(texts: Sequence[Words], compared: Compared) -> list[tuple[str, Score]]:
+    """Return scores of the written windows, over all of them; they have no null and no interval."""
+    sides = [
+        [text for words in side for text in window_text(words, compared.windows)] for side in (compared.heard, texts)
+    ]
+    heard, written = sides
+    values = {
+        "cer": error_rate(heard, written, "character").score,
+        "wer": error_rate(heard, written, "word").score,
+        **ngram_scores(heard, written),
+    }
+    return [(metric, Score(value, np.nan, np.nan, len(heard), _UNTESTED)) for metric, value in values.items()]
+
+
+def text_rows(
+    decoded: Mapping[str, Sequence[Words]], compared: Compared, subject: str, runs: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Return a row for every window of every run and model."""
+    rows = []
+    for model, texts in decoded.items():
+        for run, truth, text in zip(runs, compared.heard, texts, strict=True):
+            pairs = zip(
+                compared.windows, window_text(truth, compared.windows), window_text(text, compared.windows), strict=True
+            )
+            rows += [
+                {
+                    "subject": subject, "run": run, "split": "test_runs", "mode": "free", "onset": onset,
+                    "duration": stop - onset, "reference": reference, "decoded": written, "model": model,
+                }
+                for (onset, stop), reference, written in pairs
+            ]  # fmt: skip
+    return rows
+
+
+def shared_windows(lengths: Sequence[int], tr: float, seconds: float) -> NDArray[np.float64]:
+    """Return the windows without overlap that fit into every run."""
+    return windows(0.0, min(lengths) * tr, seconds)

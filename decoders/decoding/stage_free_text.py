@@ -1,0 +1,107 @@
+"""The stage ``free_text``: the text of the held-out runs of one subject, word by word, beside its controls."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from decoders.config import FreeTextSettings, VoxelMapSettings
+from decoders.data.manifest import read_manifest, select_runs
+from decoders.decoding.beam import SearchOptions
+from decoders.decoding.bottleneck import lags_in_volumes
+from decoders.decoding.common_grid import common_mask, on_common_grid
+from decoders.decoding.free_controls import MODEL, Reader, decode_with_controls
+from decoders.decoding.free_table import Compared, score_rows, shared_windows, text_rows
+from decoders.decoding.free_text import Timing, fit_listener
+from decoders.decoding.lexicon import lexicon_units, open_units
+from decoders.decoding.phantom_vectors import phantom_vectors
+from decoders.decoding.responses import WordVectors
+from decoders.decoding.splits_free_text import SETTING, declare_free_text, held_out_stimuli, language_corpus
+from decoders.decoding.stage_encode import runs_with_words
+from decoders.decoding.stage_language import corpus_text, read_language
+from decoders.decoding.symbols import spelled, words_of
+from decoders.errors import InputError
+from decoders.stage import Job
+from decoders.stats.declared import agreed, read_audited
+from decoders.stats.timed_runs import recorded
+from decoders.stimuli.embedding import Embedding, trigram_embedding
+from decoders.stimuli.timings import Words, words_by_stimulus
+from decoders.store.arrays import read_arrays
+from decoders.store.recording import Recording, read_recording
+from decoders.store.tables import read_table, write_table
+
+PREFIXES = 3  # unfinished words that are kept per hypothesis
+
+
+def run(job: Job) -> None:
+    """Write the scores and the texts of one subject."""
+    settings: FreeTextSettings = job.settings.decoding.free_text
+    voxels: VoxelMapSettings = job.settings.decoding.voxels
+    subject = job.labels["subject"]
+    words = words_by_stimulus(read_table(job.input("words"), text_columns=("stimulus", "word", "text")))
+    recordings = runs_with_words([read_recording(path) for path in job.inputs["recording"]], voxels.task, words)
+    audited = read_audited(job.input("splits"), job.input("leaks"))
+    own = declare_free_text(recorded(recordings), voxels, settings, sorted(words), held_out_stimuli(audited))
+    split = agreed(own, audited.of_subject(subject), f"subject {subject}").splits[0]
+    number = {run.key: i for i, run in enumerate(recorded(recordings))}
+    trained, tested = ([number[rows.run] for rows in part] for part in (split.train, split.test))
+    mask = common_mask(recordings, SETTING)
+    x, heard = on_common_grid(recordings, mask), [heard_in(r, words[r.stimulus]) for r in recordings]
+    language, lexicon = read_language(job.input("language"))
+    embedding = _embedding(job, voxels, words, subject)
+    tr = recordings[0].tr
+    lags = lags_in_volumes(tr)
+    listener = fit_listener(
+        [x[i] for i in trained], [heard[i] for i in trained], _selected(job, mask), WordVectors(embedding),
+        Timing(tr, lags=lags), voxels.folds,
+    )  # fmt: skip
+    alphabet = language.alphabet
+    units = lexicon_units(lexicon, alphabet) if settings.vocabulary == "corpus" else open_units(alphabet)
+    options = SearchOptions(settings.width, PREFIXES * settings.width, settings.language_weight)
+    reader = Reader(listener, language, units, options)
+    runs = [x[i] for i in tested]
+    job.log.info(
+        "sub-%s: %d voxels, %d test runs, beams of %d", subject, len(listener.voxels), len(runs), options.width
+    )
+    found = decode_with_controls(reader, runs, job.rng("free text controls", subject))
+    texts = {model: [decoded.words for decoded in decodings] for model, decodings in found.items()}
+    compared = Compared(
+        [heard[i] for i in tested], WordVectors(embedding, count=False),
+        shared_windows([len(run) for run in runs], tr, settings.window_s), tr, settings.blur_s, settings.n_permutations,
+    )  # fmt: skip
+    scores = score_rows(texts, compared, subject, job.seed, job.rng("free text scores", subject))
+    for row in scores:
+        if row["model"] == MODEL:
+            job.log.info("sub-%s, %s: %.3f, p %.4f", subject, row["metric"], row["score"], row["p"])
+    write_table(job.outputs["scores"], pd.DataFrame(scores), "decoding_scores")
+    names = [recordings[i].run for i in tested]
+    write_table(job.outputs["text"], pd.DataFrame(text_rows(texts, compared, subject, names)), "text")
+
+
+def heard_in(recording: Recording, words: Words) -> Words:
+    """Return the words that are heard during a run, in seconds since its first volume, as plain text."""
+    start = float(recording.time[0])
+    inside = words.between(start, start + len(recording.time) * recording.tr)
+    # As the search writes: marks and capitals are none of its business, and would count as errors.
+    return replace(inside, onset=inside.onset - start, text=tuple(map(spelled, inside.word)))
+
+
+def _embedding(job: Job, voxels: VoxelMapSettings, words: dict[str, Words], subject: str) -> Embedding:
+    if voxels.features == "phantom":
+        rows = select_runs(read_manifest(job.input("manifest")), subject=subject)
+        return phantom_vectors(rows, job.input("manifest"))
+    corpus = language_corpus(read_audited(job.input("splits"), job.input("leaks")))
+    return trigram_embedding(words_of(corpus_text(corpus, words, job.settings.data.mirror)))
+
+
+def _selected(job: Job, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return the voxels that the gate selected on the same training runs."""
+    path = job.input("maps")
+    maps = read_arrays(path)
+    if not np.array_equal(maps["mask"].astype(bool), mask):
+        remedy = "Delete the file and run again: it was made from other runs."
+        raise InputError("maps on the voxels that the runs share", "another mask", path, remedy)
+    return np.asarray(maps["selected"], dtype=np.int64)
