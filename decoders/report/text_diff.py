@@ -1,11 +1,13 @@
-"""Character differences of a reference and a decoded text."""
+"""Differences of a reference and a decoded text: by character in names, by word in longer texts."""
 
 from __future__ import annotations
 
+import re
 from difflib import SequenceMatcher
 
 from decoders.report.blocks import Piece
 
+_FEW_WORDS = 4  # of a name
 _KINDS = {"equal": "same", "replace": "changed", "delete": "missing", "insert": "added"}
 
 
@@ -14,9 +16,17 @@ def pieces(reference: str, decoded: str) -> list[Piece]:
 
     Joining the `reference` of all pieces gives the reference back, and so for `decoded`.
     """
+    # Letters that two long texts share by chance would hide which words they share.
+    parts = _words if len(reference.split()) > _FEW_WORDS else list
+    one, two = parts(reference), parts(decoded)
     # Without "autojunk": frequent letters are no junk.
-    steps = SequenceMatcher(None, reference, decoded, autojunk=False).get_opcodes()
-    return [Piece(_KINDS[kind], reference[a:b], decoded[c:d]) for kind, a, b, c, d in steps]
+    steps = SequenceMatcher(None, one, two, autojunk=False).get_opcodes()
+    return [Piece(_KINDS[kind], "".join(one[a:b]), "".join(two[c:d])) for kind, a, b, c, d in steps]
+
+
+def _words(text: str) -> list[str]:
+    """Return words and the white space between them; joined they are the text."""
+    return re.findall(r"\s+|\S+", text)
 
 
 def edits(found: list[Piece]) -> int:

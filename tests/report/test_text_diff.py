@@ -29,3 +29,13 @@ def test_the_median_comes_first_and_nobody_is_lost(counts):
     assert sorted(order) == list(range(len(counts)))
     if counts:
         assert counts[order[0]] == sorted(counts)[len(counts) // 2]
+
+
+def test_long_texts_are_compared_word_by_word():
+    found = pieces("the cat sat on the mat", "the hat sat on a mat")
+    assert [(piece.kind, piece.reference, piece.decoded) for piece in found if piece.kind != "same"] == [
+        ("changed", "cat", "hat"),
+        ("changed", "the", "a"),
+    ]
+    assert "".join(piece.decoded for piece in found) == "the hat sat on a mat"
+    assert [piece.reference for piece in pieces("the cat", "the hat") if piece.kind == "changed"] == ["c"]

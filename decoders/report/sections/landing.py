@@ -64,8 +64,9 @@ def matched_notice(results: Results) -> Notice | None:
         return None
     words = (
         "The voxel decoder of this phantom was given the very word features that generated the simulated signal. No "
-        "recording of a real brain offers that: scores of windows, decoded text, voxel maps and the recovery of planted voxels are "
-        "upper bounds. Set decoding.voxels.features to trigram for features that a real study could have."
+        "recording of a real brain offers that: scores of windows, decoded text, voxel maps and the recovery of "
+        "planted voxels are upper bounds. Set decoding.voxels.features to trigram for features that a real study could "
+        "have."
     )
     return Notice("Matched features: an upper bound", [words])
 
