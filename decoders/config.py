@@ -212,6 +212,13 @@ class VoxelMapSettings(Settings):
     )
     test_runs: int = Field(3, ge=1, description="Runs held out from the end for the refit's scores.")
     select_share: Share = Field(0.05, description="Share of voxels kept for the refit.")
+    halves: bool = Field(
+        True, description="Train gates on disjoint halves of the runs too, beside a null, to see how stable the map is."
+    )
+    atlas: str | None = Field(
+        None,
+        description="A nilearn atlas name (MNI space) or a label image on the maps' grid ('{subject}' is replaced), to name clusters.",
+    )
 
 
 class FreeTextSettings(Settings):

@@ -81,6 +81,8 @@ STAGES: dict[str, Stage] = {
     "leaks": Stage("decoders.stats.stage_leaks", ("decoding.allowed_leaks", "data.mirror")),
     "names": Stage("decoders.decoding.stage_names", ("decoding.names", "seed")),
     "encode": Stage("decoders.decoding.stage_encode", ("decoding.encoding", "seed")),
+    "clusters": Stage("decoders.decoding.stage_clusters", ("decoding.voxels",)),
+    "stability": Stage("decoders.decoding.stage_stability", ("decoding.voxels", "seed")),
     "language": Stage("decoders.decoding.stage_language", ("decoding.free_text", "data.mirror", "seed")),
     "free_text": Stage(
         "decoders.decoding.stage_free_text", ("decoding.free_text", "decoding.voxels", "data.mirror", "seed")

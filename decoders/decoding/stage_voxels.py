@@ -110,14 +110,8 @@ def run(job: Job) -> None:
     """Write the maps, their recovery of a planted truth, and the scores of the refit, of one subject."""
     settings: VoxelMapSettings = job.settings.decoding.voxels
     subject = job.labels["subject"]
-    words = words_by_stimulus(read_table(job.input("words"), text_columns=("stimulus", "word", "text")))
-    recordings = runs_with_words([read_recording(path) for path in job.inputs["recording"]], settings.task, words)
+    listening, recordings = listen(job)
     rows = select_runs(read_manifest(job.input("manifest")), subject=subject)
-    own = declare_voxels(recorded(recordings), settings, sorted(words))
-    audited = read_audited(job.input("splits"), job.input("leaks")).of_subject(subject)
-    split = agreed(own, audited, f"subject {subject}").splits[0]
-    embedding = _embedding(settings, rows, words, split.corpora[0], job.input("manifest"))
-    listening = prepare(recordings, words, embedding, split)
     found = locate(
         listening.training,
         settings,
@@ -125,7 +119,7 @@ def run(job: Job) -> None:
         job.rng("null gates", subject),
     )
     scores, arrays = refit(listening, found, settings, job.rng("refit", subject))
-    planted = _planted(rows, recordings, listening.mask)
+    planted = planted_voxels(rows, recordings, listening.mask)
     about: dict[str, Any] = {"subject": subject, "features": settings.features}
     if planted is not None:
         best = oracle(listening, planted, settings, job.rng("oracle", subject))
@@ -140,6 +134,20 @@ def run(job: Job) -> None:
     for name, values in found.shown.items():
         maps.write_map(job.outputs[name], values, listening.mask, affine, _UNITS[name])
     _write(job.outputs["arrays"], listening, found, arrays, planted, affine, about)
+
+
+def listen(job: Job) -> tuple[Listening, list[Recording]]:
+    """Return the runs of the job's subject by the audited split, and their recordings."""
+    settings: VoxelMapSettings = job.settings.decoding.voxels
+    subject = job.labels["subject"]
+    words = words_by_stimulus(read_table(job.input("words"), text_columns=("stimulus", "word", "text")))
+    recordings = runs_with_words([read_recording(path) for path in job.inputs["recording"]], settings.task, words)
+    rows = select_runs(read_manifest(job.input("manifest")), subject=subject)
+    own = declare_voxels(recorded(recordings), settings, sorted(words))
+    audited = read_audited(job.input("splits"), job.input("leaks")).of_subject(subject)
+    split = agreed(own, audited, f"subject {subject}").splits[0]
+    embedding = _embedding(settings, rows, words, split.corpora[0], job.input("manifest"))
+    return prepare(recordings, words, embedding, split), recordings
 
 
 def prepare(
@@ -318,7 +326,10 @@ def _embedding(
     return phantom_vectors(rows, where)
 
 
-def _planted(rows: Sequence[Run], recordings: Sequence[Recording], mask: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+def planted_voxels(
+    rows: Sequence[Run], recordings: Sequence[Recording], mask: NDArray[np.bool_]
+) -> NDArray[np.bool_] | None:
+    """Return the planted voxels of a phantom, shape (n_voxels,); None where nothing or everything is planted."""
     tasks = {r.task for r in recordings}
     paths = sorted({path for row in rows if row.task in tasks and (path := row.path("truth")) is not None})
     if not paths:

@@ -39,6 +39,8 @@ _LABELS = (
     "contrast",
     "family",
     "map",
+    "cluster",
+    "pairing",
     "explained_by",
     "status",
     "excluded",
@@ -63,6 +65,9 @@ _TABLES = (
     "decoding_scores",
     "text",
     "recovery",
+    "clusters",
+    "rate",
+    "halves",
     "leaks",
 )
 _ARRAYS = ("series", "controls", "rdms", "models", "names_arrays", "voxels_arrays", "encode_arrays", "pictures")

@@ -127,6 +127,12 @@ def training_texts():
     return {"texts": files} if files else {}
 
 
+def atlas_file():
+    """The user's own label image that names clusters, where it is one for all subjects."""
+    atlas = VOXELS.atlas if VOXELS else None
+    return {"atlas": [atlas]} if atlas and Path(atlas).is_file() else {}
+
+
 def corpus_files():
     """The user's own texts in the corpus of the language model."""
     files = [file for text in FREE_TEXT.corpus for file in text_files(text)] if FREE_TEXT else []
@@ -253,6 +259,11 @@ def decoding_parts(part):
     return paths
 
 
+def parts_of_maps(part):
+    """The tables of one kind that belong to the voxel maps of all subjects."""
+    return lambda wildcards: [S(f"decoding/sub-{subject}_{part}.tsv") for subject in mapped_subjects()]
+
+
 def page_inputs():
     """Everything that the page shows, by name; absent blocks have no inputs."""
     inputs = {"manifest": S("manifest.tsv"), "verdicts": S("verdicts.tsv")}
@@ -276,6 +287,8 @@ def page_inputs():
         inputs["encode_arrays"] = S("decoding/encode.h5")
     if VOXELS:
         inputs["voxels_arrays"] = lambda w: [S(f"decoding/sub-{s}_voxels.h5") for s in mapped_subjects()]
+        for part in ("clusters", *(("rate", "halves") if VOXELS.halves or VOXELS.betas else ())):
+            inputs[part] = parts_of_maps(part)
         inputs["maps"] = lambda w: [
             S(f"decoding/sub-{s}_map-{name}_statmap.nii.gz") for s in mapped_subjects() for name in MAPS
         ]

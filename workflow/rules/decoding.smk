@@ -117,6 +117,49 @@ rule voxels:
         "corticode voxels {params.io} --settings {params.settings:q} --log {log:q}"
 
 
+rule clusters:
+    input:
+        **{name: S(f"decoding/sub-{{subject}}_map-{name}_statmap.nii.gz") for name in MAPS},
+        arrays=S("decoding/sub-{subject}_voxels.h5"),
+        manifest=S("manifest.tsv"),
+        **atlas_file(),
+    output:
+        clusters=S("decoding/sub-{subject}_clusters.tsv"),
+    log:
+        S("logs/clusters_sub-{subject}.log"),
+    params:
+        settings=settings("clusters"),
+        source=source("clusters"),
+        io=io,
+    resources:
+        mem_mb=2000,
+        runtime=10,
+    shell:
+        "corticode clusters {params.io} --settings {params.settings:q} --log {log:q}"
+
+
+rule stability:
+    input:
+        **audited("voxels"),
+        manifest=S("manifest.tsv"),
+        words=S("stimuli/words.tsv"),
+        recording=lambda wildcards: recordings(VOXELS.task, wildcards.subject),
+    output:
+        rate=S("decoding/sub-{subject}_rate.tsv"),
+        halves=S("decoding/sub-{subject}_halves.tsv"),
+    log:
+        S("logs/stability_sub-{subject}.log"),
+    params:
+        settings=settings("stability"),
+        source=source("stability"),
+        io=io,
+    resources:
+        mem_mb=8000,
+        runtime=480,
+    shell:
+        "corticode stability {params.io} --settings {params.settings:q} --log {log:q}"
+
+
 rule language:
     input:
         **audited("free_text"),

@@ -15,6 +15,7 @@ from decoders.report.images import packed, table
 from decoders.report.lines import Series, line_chart
 from decoders.report.read import Named, Results
 from decoders.report.sections.landing import matched_notice
+from decoders.report.sections.stability import cluster_table, halves_table, rate_curve
 from decoders.report.volumes import Volume, canonical
 from decoders.report.words import text
 
@@ -42,9 +43,11 @@ def section(results: Results) -> Section:
                 matched_notice(results),
                 _mosaics(volumes, cuts(results), truths),
                 _viewer(volumes, truths),
+                cluster_table(results),
                 _gates(results),
             ],
         ),
+        ("Stability of the maps", [halves_table(results), rate_curve(results)]),
         ("Recovery of the planted truth", [_recovery(results)]),
         ("Training of the gate", [_gate_curves(results)]),
     )
