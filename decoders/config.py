@@ -183,6 +183,20 @@ class EncodingSettings(Settings):
     average_subjects: int = Field(
         10, ge=1, description="Unseen subjects that are averaged for the group identification."
     )
+    other_text: str | None = Field(
+        None,
+        description="A text of the same kind (embedded_en, embedded_zh, alice, tinyshakespeare, a UTF-8 file, or a folder of .txt files). Of its passages that nobody heard, word vectors are made, and surrogates of the content: their words at the times of the heard ones.",
+    )
+    n_surrogates: int = Field(100, ge=100, description="Surrogates behind the gain of content (with other_text).")
+
+    @model_validator(mode="after")
+    def _other_text_has_content_to_test(self) -> EncodingSettings:
+        content = {"letters", "embedding"} & set(self.features)
+        if self.other_text and not content:
+            raise ValueError("'other_text' tests the gain of content: put 'embedding' or 'letters' into 'features'")
+        if self.other_text and content == set(self.features):
+            raise ValueError("'other_text' tests what content adds to timing: put 'word_rate' into 'features' too")
+        return self
 
 
 class VoxelMapSettings(Settings):

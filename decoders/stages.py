@@ -80,7 +80,7 @@ STAGES: dict[str, Stage] = {
     },
     "leaks": Stage("decoders.stats.stage_leaks", ("decoding.allowed_leaks", "data.mirror")),
     "names": Stage("decoders.decoding.stage_names", ("decoding.names", "seed")),
-    "encode": Stage("decoders.decoding.stage_encode", ("decoding.encoding", "seed")),
+    "encode": Stage("decoders.decoding.stage_encode", ("decoding.encoding", "data.mirror", "seed")),
     "clusters": Stage("decoders.decoding.stage_clusters", ("decoding.voxels",)),
     "stability": Stage("decoders.decoding.stage_stability", ("decoding.voxels", "seed")),
     "language": Stage("decoders.decoding.stage_language", ("decoding.free_text", "data.mirror", "seed")),

@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from decoders.config import EncodingSettings
+from decoders.decoding.content import CONTROL, GAIN, MODEL, Content
 from decoders.decoding.encoding import (
     Design,
     Sets,
@@ -28,10 +29,11 @@ from decoders.decoding.splits_encode import N_DRAWS, Members, group_members
 from decoders.stats.permutation import circular_shifts, permutation_p
 from decoders.stats.resampling import bootstrap_interval, t_interval
 
+_NULL_OF = {True: "texts that nobody heard, at the heard times", False: "circular shifts of the features"}
 MIN_SHIFT_S = 40.0  # beyond the haemodynamic response and the memory of speech rate
 Floats = NDArray[np.floating]
 Scores = dict[str, NDArray[np.float64]]
-_METRIC = {"encoding": "r"}
+_METRIC = {"encoding": "r", f"encoding{GAIN}": "r"}
 
 
 @dataclass
@@ -101,6 +103,7 @@ def shared_scores(
     tr: float,
     rng: np.random.Generator,
     members: Mapping[str, Members] | None = None,
+    content: Content | None = None,
 ) -> Result:
     """Score subjects who heard the same: the group's mean, one unseen subject, several unseen ones averaged.
 
@@ -117,6 +120,8 @@ def shared_scores(
         Draws the shifts of the null, and the averaged subjects where they are not declared.
     members : mapping of str to (tuple of int, tuple of int), optional
         Declared sets: who trains, who is tested (`decoders.decoding.splits_encode`).
+    content : Content, optional
+        Then what content adds to timing is tested as well.
 
     Returns
     -------
@@ -130,10 +135,18 @@ def shared_scores(
         features, _without_jackknife(sets, where), design, windows, settings.n_nulls, _shift_range(tr), rng
     )
     ratio = settings.average_subjects / max(1, len(data) - settings.average_subjects)
-    rows = [*_shared_rows("ridge", observed, nulls, where, subjects, ratio, rng), *_shifted_rows(nulls, where)]
+    rows = [
+        *_shared_rows("ridge", observed, nulls, where, subjects, ratio, rng),
+        *_null_rows("control:shifted", nulls, where),
+    ]
     for name, alternative in controls.items():
         blocks = score_blocks(sets.test, predict_held_out(alternative, sets.train, design), design, windows)
         rows += _shared_rows(f"control:{name}", blocks, None, where, subjects, ratio, rng)
+    if content is not None:
+        gains = gain_blocks(observed, content, sets, design, windows)
+        null = gain_null(content, _without_jackknife(sets, where), design, windows)
+        rows += _shared_rows(MODEL, gains, null, where, subjects, ratio, rng)
+        rows += _null_rows(CONTROL, null, where)
     unseen = where["unseen_subject"]
     region_r = held_out_r(sets.test[unseen], predicted[unseen], design.splits)
     kept = {
@@ -154,6 +167,7 @@ def own_scores(
     settings: EncodingSettings,
     tr: float,
     rng: np.random.Generator,
+    content: Content | None = None,
 ) -> Result:
     """Score one subject by its own other blocks or runs.
 
@@ -164,14 +178,21 @@ def own_scores(
     nulls = null_scores(features, sets, design, windows, settings.n_nulls, _shift_range(tr), rng)
     models = {"ridge": predicted}
     models |= {f"control:{name}": predict_held_out(other, sets.train, design) for name, other in controls.items()}
+    scored = {model: score_blocks(sets.test, other, design, windows) for model, other in models.items()}
+    tested = {"ridge": ("control:shifted", nulls)}
+    if content is not None:
+        scored[MODEL] = gain_blocks(scored["ridge"], content, sets, design, windows)
+        tested[MODEL] = (CONTROL, gain_null(content, sets, design, windows))
     rows = []
-    for model, prediction in models.items():
-        blocks = score_blocks(sets.test, prediction, design, windows)
+    for model, blocks in scored.items():
         for task, score in over_blocks(blocks).items():
-            null = nulls[task][:, 0] if model == "ridge" else None
+            null = tested[model][1][task][:, 0] if model in tested else None
             limits = _block_interval(blocks[task][:, 0])
             rows.append(_row("subject", subject, "unseen_time", task, model, score[0], null, *limits))
-    rows += [_shifted("subject", subject, "unseen_time", task, null[:, 0]) for task, null in nulls.items()]
+    for control, null_of in tested.values():
+        rows += [
+            _null_row(control, "subject", subject, "unseen_time", task, null[:, 0]) for task, null in null_of.items()
+        ]
     region_r = held_out_r(sets.test, predicted, design.splits)
     kept = {f"{subject}/unseen_time/{task}": null[:, 0] for task, null in nulls.items()}
     return Result(pd.DataFrame(rows), {subject: predicted[0]}, {subject: data}, region_r, kept)
@@ -274,18 +295,32 @@ def _block_interval(blocks: NDArray[np.float64]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _shifted_rows(nulls: Scores, where: Mapping[str, slice]) -> Iterator[dict[str, Any]]:
+def _null_rows(control: str, nulls: Scores, where: Mapping[str, slice]) -> Iterator[dict[str, Any]]:
     for task, null in nulls.items():
         for split in _GROUP:
             if split in where:
-                yield _shifted("group", "group", split, task, null[:, where[split]].mean(1))
+                yield _null_row(control, "group", "group", split, task, null[:, where[split]].mean(1))
 
 
-def _shifted(level: str, subject: str, split: str, task: str, null: NDArray[np.float64]) -> dict[str, Any]:
+def _null_row(
+    control: str, level: str, subject: str, split: str, task: str, null: NDArray[np.float64]
+) -> dict[str, Any]:
+    """Return a null as a control, with the limits that hold 95 % of it."""
     low, high = np.quantile(null, [0.025, 0.975])
-    return _row(
-        level, subject, split, task, "control:shifted", float(null.mean()), None, float(low), float(high), len(null)
-    )
+    return _row(level, subject, split, task, control, float(null.mean()), None, float(low), float(high), len(null))
+
+
+def gain_blocks(observed: Scores, content: Content, sets: Sets, design: Design, windows: Mapping[str, int]) -> Scores:
+    """Return the scores of blocks beyond those of timing alone, shape (n_blocks, n_sets), by ``<task>_gain``."""
+    timing = score_blocks(sets.test, predict_held_out(content.timing, sets.train, design), design, windows)
+    return {f"{task}{GAIN}": blocks - timing[task] for task, blocks in observed.items()}
+
+
+def gain_null(content: Content, sets: Sets, design: Design, windows: Mapping[str, int]) -> Scores:
+    """Return the same of each surrogate, means over blocks, shape (n_surrogates, n_sets)."""
+    timing = evaluate(content.timing, sets, design, windows)
+    draws = [evaluate(features, sets, design, windows) for features in content.surrogates]
+    return {f"{task}{GAIN}": np.stack([draw[task] - scores for draw in draws]) for task, scores in timing.items()}
 
 
 def _row(
@@ -297,5 +332,5 @@ def _row(
         "metric": _METRIC.get(task, "percentile"), "score": float(score), "ci_low": low, "ci_high": high, "n": n,
         "null_mean": np.nan if null is None else float(null.mean()),
         "p": np.nan if null is None else float(permutation_p(float(score), null)), "p_corrected": np.nan,
-        "method": np.nan if null is None else f"one-sided; {len(null)} circular shifts of the features, refitted",
+        "method": np.nan if null is None else f"one-sided; {len(null)} {_NULL_OF[task.endswith(GAIN)]}, refitted",
     }  # fmt: skip

@@ -138,5 +138,8 @@ def _rows(indices: np.ndarray, listeners: Sequence[Sequence[TimedRun]], chosen: 
 def _corpora(settings: EncodingSettings, stimuli: Sequence[str]) -> tuple[Corpus, ...]:
     if "embedding" not in settings.features:
         return ()
+    if settings.other_text:
+        what = "Word vectors of co-occurrence in passages that were not heard"
+        return (Corpus("embedding", what, f"{SETTING}.other_text", sources=(settings.other_text,), unheard=True),)
     what = "Word vectors of co-occurrence in the study's own texts"
     return (Corpus("embedding", what, f"{SETTING}.features", tuple(sorted(stimuli))),)

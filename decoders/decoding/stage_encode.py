@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from decoders.config import EncodingSettings
 from decoders.data.manifest import Run, read_manifest
+from decoders.decoding.content import CONTENT, Content, passages_of, surrogate_words
 from decoders.decoding.encode_scores import Result, own_scores, shared_scores
 from decoders.decoding.encoding import Design, design_of
 from decoders.decoding.splits_encode import declare_encode, declared_folds, declared_members
@@ -22,9 +23,10 @@ from decoders.stage import Job
 from decoders.stats.declared import Declaration, agreed, read_audited
 from decoders.stats.splits import Split
 from decoders.stats.timed_runs import recorded
-from decoders.stimuli.embedding import cooccurrence_embedding
+from decoders.stimuli.embedding import Embedding, cooccurrence_embedding
 from decoders.stimuli.features import feature_matrix
 from decoders.stimuli.timings import Words, words_by_stimulus
+from decoders.stimuli.training_text import training_documents
 from decoders.store.arrays import Array, write_arrays
 from decoders.store.recording import Recording, read_recording
 from decoders.store.tables import read_table, write_table
@@ -43,7 +45,10 @@ def run(job: Job) -> None:
     recordings = with_common_features(runs_with_words(read, settings.task, words), job.log)
     sound = sound_powers(recordings, read_manifest(job.input("manifest")))
     audited = read_audited(job.input("splits"), job.input("leaks"))
-    result = encode(recordings, words, settings, job.rng("encode"), sound, audited)
+    passages: list[tuple[str, ...]] = []
+    if settings.other_text:
+        passages = passages_of(training_documents(settings.other_text, job.settings.data.mirror), words)
+    result = encode(recordings, words, settings, job.rng("encode"), sound, audited, passages)
     job.log.info("encoding models of %d recordings (%d left out)", len(recordings), len(read) - len(recordings))
     for row in result.table[(result.table["level"] == "group") & (result.table["model"] == "ridge")].to_dict("records"):
         job.log.info("%s, %s: %s %.3f, p %.3f", row["split"], row["task"], row["metric"], row["score"], row["p"])
@@ -59,6 +64,7 @@ def encode(
     rng: np.random.Generator,
     sound: Mapping[str, NDArray[np.float64]] | None = None,
     audited: Declaration | None = None,
+    passages: Sequence[tuple[str, ...]] = (),
 ) -> Result:
     """Fit and score encoding models.
 
@@ -74,6 +80,8 @@ def encode(
         Sound power at the samples of each stimulus; then it is a control as well.
     audited : Declaration, optional
         The splits that the leak audit has passed; they must be those of the recordings.
+    passages : sequence of tuple of str
+        With ``other_text``: what of it nobody heard, as words.
 
     Returns
     -------
@@ -94,7 +102,9 @@ def encode(
     ordered = [recording for runs in by_subject.values() for recording in runs]
     own = declare_encode(recorded(ordered), settings, shared, sorted(words), rng)
     declared = agreed(own, audited, "decoding.encoding")
-    texts = Texts(words, sound or {}, tuple(name for c in declared.splits[0].corpora for name in c.stimuli))
+    corpus = [*passages] or [words[name].word for c in declared.splits[0].corpora for name in c.stimuli]
+    embedding = cooccurrence_embedding(corpus) if "embedding" in settings.features else None
+    texts = Texts(words, sound or {}, embedding, passages)
     if shared:
         return _shared(by_subject, texts, settings, rng, declared)
     return _joined([_own(subject, runs, texts, settings, rng, declared) for subject, runs in by_subject.items()])
@@ -102,14 +112,22 @@ def encode(
 
 @dataclass(frozen=True)
 class Texts:
-    """What was heard: words, and sound power where it is known, by stimulus.
+    """What was heard: words, and sound power where it is known, by stimulus; and vectors of words.
 
-    Word vectors are made of the texts of the stimuli `corpus`, as declared.
+    Attributes
+    ----------
+    words : mapping of str to Words
+    sound : mapping of str to array of shape (n_samples,)
+    embedding : Embedding, optional
+        From the declared corpus, or from `passages`; unsupervised, they never see a recording.
+    passages : sequence of tuple of str
+        What of another text nobody heard.
     """
 
     words: Mapping[str, Words]
     sound: Mapping[str, NDArray[np.float64]]
-    corpus: tuple[str, ...] = ()
+    embedding: Embedding | None = None
+    passages: Sequence[tuple[str, ...]] = ()
 
 
 def sound_powers(recordings: Sequence[Recording], manifest: Sequence[Run]) -> dict[str, NDArray[np.float64]]:
@@ -180,12 +198,10 @@ def with_common_features(recordings: Sequence[Recording], log: logging.Logger) -
 def text_features(names: Sequence[str], recordings: Sequence[Recording], texts: Texts) -> NDArray[np.float32]:
     """Return the features of several runs one after the other, shape (n_samples, n_features)."""
     words = texts.words
-    # Vectors from co-occurrence in the study's own texts; they are unsupervised and never see a recording.
-    embedding = cooccurrence_embedding([words[name].word for name in texts.corpus]) if "embedding" in names else None
     blocks = [
         feature_matrix(
             names, _words_of(recording, words), recording.time, recording.tr,
-            embedding=embedding, sound_power=texts.sound.get(recording.stimulus),
+            embedding=texts.embedding, sound_power=texts.sound.get(recording.stimulus),
         )[0]
         for recording in recordings
     ]  # fmt: skip
@@ -225,7 +241,10 @@ def _shared(
     folds = declared_folds(declared, "unseen_time", recorded(runs))
     features, controls, design = _material(runs, texts, settings, folds)
     members = declared_members(declared, list(by_subject))
-    return shared_scores(data, list(by_subject), features, controls, design, settings, runs[0].tr, rng, members)
+    content = _content(runs, texts, settings, rng)
+    return shared_scores(
+        data, list(by_subject), features, controls, design, settings, runs[0].tr, rng, members, content
+    )
 
 
 def _own(
@@ -235,7 +254,8 @@ def _own(
     folds = declared_folds(declared, f"sub-{subject}/unseen_time", recorded(runs))
     features, controls, design = _material(runs, texts, settings, folds)
     data = np.concatenate([r.data for r in runs])
-    return own_scores(data, subject, features, controls, design, settings, runs[0].tr, rng)
+    content = _content(runs, texts, settings, rng)
+    return own_scores(data, subject, features, controls, design, settings, runs[0].tr, rng, content)
 
 
 def _material(
@@ -246,6 +266,21 @@ def _material(
     known = [*CONTROLS, *(["sound_power"] if all(r.stimulus in texts.sound for r in runs) else [])]
     controls = {name: text_features([name], runs, texts) for name in known if (name,) != settings.features}
     return text_features(settings.features, runs, texts), controls, design
+
+
+def _content(
+    runs: Sequence[Recording], texts: Texts, settings: EncodingSettings, rng: np.random.Generator
+) -> Content | None:
+    """Return the features that test content; None where no other text is given."""
+    if not settings.other_text:
+        return None
+    heard = {r.stimulus: texts.words[r.stimulus] for r in runs}
+    told = [surrogate_words(heard, texts.passages, rng) for _ in range(settings.n_surrogates)]
+    surrogates = [
+        text_features(settings.features, runs, replace(texts, words={**texts.words, **words})) for words in told
+    ]
+    timing = [name for name in settings.features if name not in CONTENT]
+    return Content(text_features(timing, runs, texts), surrogates)
 
 
 def _joined(results: Sequence[Result]) -> Result:

@@ -31,6 +31,7 @@ _CONTROLS = {
     "random_name": "random name",
     "noise": "noise input",
     "other_subject": "other subject",
+    "other_text": "text that nobody heard",
 }
 N_WORDS = "subjects in rows of the group; tested samples in rows of one subject (1 where they are one series)"
 _MODELS = {
@@ -41,6 +42,7 @@ _MODELS = {
     "bottleneck_refit": "ridge on selected voxels",
     "ridge_all_voxels": "ridge on all voxels",
     "beam": "beam search of free text",
+    "content": "content beyond timing",
 }
 _METRICS = {
     "cer": "character error rate",
@@ -216,6 +218,8 @@ def task(name: str) -> str:
         "block": "names from single blocks",
         "free_text": "freely decoded text",
     }
+    if name.endswith("_gain"):
+        return f"{task(name.removesuffix('_gain'))}, gain"
     return f"{seconds:g}-s windows" if seconds is not None else known.get(str(name), str(name).replace("_", " "))
 
 

@@ -95,6 +95,8 @@ class Corpus:
         Names of texts that come with Corticode, text files, or folders of them.
     allowed : str
         Why test text may be in it by design; empty where it may not.
+    unheard : bool
+        Of `sources` only the passages that are told in none of the study's stimuli.
     """
 
     kind: Literal["embedding", "language_model"]
@@ -103,6 +105,7 @@ class Corpus:
     stimuli: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
     allowed: str = ""
+    unheard: bool = False
 
 
 @dataclass(frozen=True)

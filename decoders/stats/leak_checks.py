@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from decoders.stats.declared import Corpus, Fit, Rows, TimedRun
 from decoders.stats.findings import Audited, Finding, excused
-from decoders.stats.shared_text import WINDOW, digest_of, shared_windows
+from decoders.stats.shared_text import WINDOW, digest_of, shared_windows, unheard_passages
 from decoders.stimuli.hrf import HRF_LENGTH_S
 
 # Phrases come again by chance: in runs of 890 words our stories and the Alice book share less than .7 % of them.
@@ -162,8 +162,14 @@ def corpus_apart(one: Audited, corpus: Corpus) -> Finding:
     test = _heard(one, one.split.test)
     words = one.material.words
     read = {name: words[name].word for name in corpus.stimuli if name in words}
+    told = [text.word for text in words.values()]
     for source in corpus.sources:
-        read.update(one.material.source(source))
+        for name, text in one.material.source(source).items():
+            if not corpus.unheard:
+                read[name] = text
+                continue
+            for number, passage in enumerate(unheard_passages(text, told)):
+                read[f"{name}, passage {number + 1}"] = passage
     tested = {one.runs[rows.run].stimulus for rows in one.split.test} - {""}
     named = sorted(tested & {*corpus.stimuli, *read})
     share = max((shared_windows(text, list(read.values())) for text in test.values()), default=0.0)

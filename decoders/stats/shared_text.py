@@ -6,6 +6,7 @@ import hashlib
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import groupby
 
 WINDOW = 8  # words; few phrases of eight words are said twice by chance
 # Chinese, Japanese and Korean scripts are cut by character: their segmentation into words differs between tools.
@@ -58,6 +59,37 @@ def shared_windows(test: tuple[str, ...], corpora: Sequence[tuple[str, ...]]) ->
     for words in corpora:
         found |= wanted & windows_of(words, length)
     return len(found) / len(wanted)
+
+
+def unheard_passages(
+    words: tuple[str, ...], heard: Iterable[tuple[str, ...]], least: int = WINDOW
+) -> list[tuple[str, ...]]:
+    """Return the passages of a text that share no window with other texts, in order.
+
+    Parameters
+    ----------
+    words : tuple of str
+    heard : iterable of tuple of str
+        Words of the other texts.
+    least : int
+        Shorter passages are left out, in words.
+    """
+    known: set[tuple[str, ...]] = set()
+    for text in heard:
+        known |= windows_of(text)
+    tokens = [(token, number) for number, word in enumerate(words) for token in normalised([word])]
+    kept = [True] * len(words)
+    for start in range(len(tokens) - WINDOW + 1):
+        part = tokens[start : start + WINDOW]
+        if tuple(token for token, _ in part) in known:
+            for _, number in part:
+                kept[number] = False
+    passages: list[tuple[str, ...]] = []
+    for same, group in groupby(range(len(words)), key=kept.__getitem__):
+        passage = tuple(words[number] for number in group)
+        if same and len(passage) >= least:
+            passages.append(passage)
+    return passages
 
 
 def _unspaced(character: str) -> bool:
