@@ -98,7 +98,7 @@ def check_sweep(net, energy=None):
     total = (energy or rule.energy)(leaves, batch, start)
     expected = torch.autograd.grad(total.sum(), list(leaves.values()))
     states = States(values, rule.pace(batch), top_down=False)
-    with rule.frozen_norms():
+    with rule.inference_norms():
         rule.sweep(states, batch, start)
     torch.testing.assert_close(states.energy, total.detach(), **EXACT)
     for (name, value), slope in zip(values.items(), expected, strict=True):
@@ -120,7 +120,7 @@ def test_a_sweep_differs_when_a_skip_connection_reads_the_feed_forward_pass():
     def energy(states, batch, start):
         rule = set_up(PredictiveCoding, net, output_precision=1.0)
         total, below = 0.0, batch.x
-        with rule.frozen_norms():
+        with rule.inference_norms():
             for block in net:
                 mu = rule.predict(block, below, start.taps[block.skip] if block.skip else None, start)
                 if block.kind == "output":
@@ -130,6 +130,27 @@ def test_a_sweep_differs_when_a_skip_connection_reads_the_feed_forward_pass():
 
     with pytest.raises(AssertionError):
         check_sweep(net, energy)
+
+
+def check_one_energy(**options):
+    """Inference and learning descend the same energy, norms included."""
+    net = registered("cnn3")
+    batch = batch_for(net)
+    _, start, values = moved_states(net, batch)
+    rule = set_up(PredictiveCoding, net, output_precision=1.0, **options)
+    learnt = rule.predictions(values, batch.x, start)
+    errors = sum(squares(values[name] - learnt[name]) for name in values)
+    expected = 0.5 * errors + rule.output_energy(learnt[net.layers[-1]], batch.y)
+    torch.testing.assert_close(rule.energy(values, batch, start), expected, **EXACT)
+
+
+def test_inference_and_learning_descend_one_energy():
+    check_one_energy()
+
+
+def test_they_do_not_with_frozen_norms():
+    with pytest.raises(AssertionError):
+        check_one_energy(norm_statistics="frozen")
 
 
 VARIANTS = [PredictiveCoding, PredictiveCodingFixed, PredictiveCodingIncremental, PredictiveCodingError]
@@ -265,7 +286,7 @@ def check_pc_6(net, **options):
     start = rule.feed_forward(batch.x)
     states = rule.states(start.taps, rule.pace(batch))
     energies = []
-    with rule.frozen_norms():
+    with rule.inference_norms():
         for _ in range(15):
             rule.sweep(states, batch, start)
             energies.append(states.energy)
@@ -276,7 +297,8 @@ def check_pc_6(net, **options):
 @pytest.mark.parametrize("order", ["top_down", "at_once"])
 @pytest.mark.parametrize("build", [dense, conv])
 def test_pc_6_energy_never_rises_in_small_steps(build, order):
-    check_pc_6(build(), order=order, inference_rate=0.05)
+    for statistics in ("batch", "frozen"):
+        check_pc_6(build(), order=order, inference_rate=0.05, norm_statistics=statistics)
 
 
 def test_pc_6_fails_uphill(monkeypatch):

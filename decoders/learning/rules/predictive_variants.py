@@ -157,7 +157,7 @@ class PredictiveCodingIncremental(PredictiveCoding):
         pace = Pace.of(batch, 1.0, adaptive=False) if staircase else self.pace(batch)
         states = self.states(start.taps, pace)
         states.top_down = states.top_down and not staircase
-        with self.frozen_norms():
+        with self.inference_norms():
             for done in range(sweeps):
                 learning = [self.net.layers[-1 - done]] if staircase else self.net.layers
                 self.learning_sweep(states, batch, start, copies, learning)
@@ -231,7 +231,7 @@ class PredictiveCodingError(PredictiveRule):
     def relax(self, batch: Batch, start: FeedForward) -> tuple[dict[str, Tensor], Variables]:
         """Return the states that the relaxed errors make, and the errors."""
         errors = Variables({name: torch.zeros_like(tap) for name, tap in start.taps.items()}, self.pace(batch))
-        with self.frozen_norms():
+        with self.inference_norms():
             for _ in range(int(self.option["steps"])):
                 self.step_errors(errors, batch, start)
             self.keep_pace(errors.pace)
