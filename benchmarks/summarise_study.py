@@ -1,7 +1,8 @@
 """Summarise finished studies: the figures of their tables, their time and memory.
 
 ``python benchmarks/summarise_study.py objects92 haxby2001`` reads ``results/<study>`` and writes
-``benchmarks/results/study_<study>.json``.
+``benchmarks/results/study_<study>.json``. With ``--renew COMMIT`` before them only the networks that were trained
+again, by that commit, replace those in the file (after a rule was mended); each row says which commit trained it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from common import write_result
+from common import FOLDER, write_result
 
 from decoders.store.tables import read_table
 
@@ -50,8 +51,23 @@ def summarise(folder: Path) -> dict[str, Any]:
     return figures
 
 
+def renewed(study: str, trained_by: str) -> dict[str, Any]:
+    """Return the committed figures, with the rows of the networks that are in the results now."""
+    old = json.loads((FOLDER / f"study_{study}.json").read_text())
+    figures, now = old["figures"], summarise(Path("results") / study)
+    fresh = {_key(row): {**row, "commit": trained_by} for row in now["networks"]}
+    figures["networks"] = [fresh.get(_key(row), {"commit": old["commit"], **row}) for row in figures["networks"]]
+    return figures
+
+
+def _key(row: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in ("rule", "architecture", "seed"))
+
+
 if __name__ == "__main__":
-    for study in sys.argv[1:]:
+    trained_by, studies = (sys.argv[2], sys.argv[3:]) if sys.argv[1] == "--renew" else ("", sys.argv[1:])
+    for study in studies:
         name = "config/config.yaml" if study == "demo" else f"config/studies/{study}.yaml"
         command = f"snakemake --cores 2 --configfile {name}; python benchmarks/summarise_study.py {study}"
-        print(write_result(f"study_{study}", command, summarise(Path("results") / study)))
+        figures = renewed(study, trained_by) if trained_by else summarise(Path("results") / study)
+        print(write_result(f"study_{study}", command, figures))
