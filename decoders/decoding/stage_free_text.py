@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from decoders.config import FreeTextSettings, VoxelMapSettings
 from decoders.data.manifest import read_manifest, select_runs
+from decoders.decoding import retrieval
 from decoders.decoding.beam import SearchOptions
 from decoders.decoding.bottleneck import lags_in_volumes
 from decoders.decoding.common_grid import common_mask, on_common_grid
-from decoders.decoding.free_controls import MODEL, Reader, decode_with_controls
+from decoders.decoding.free_controls import Reader, decode_with_controls
 from decoders.decoding.free_table import Compared, score_rows, shared_windows, text_rows
 from decoders.decoding.free_text import Timing, fit_listener
 from decoders.decoding.lexicon import lexicon_units, open_units
@@ -68,14 +69,19 @@ def run(job: Job) -> None:
     )
     found = decode_with_controls(reader, runs, job.rng("free text controls", subject))
     texts = {model: [decoded.words for decoded in decodings] for model, decodings in found.items()}
+    windows = shared_windows([len(run) for run in runs], tr, settings.window_s)
+    texts[retrieval.MODEL] = retrieval.retrieve(
+        [x[i] for i in trained], [heard[i] for i in trained], runs, listener.voxels, WordVectors(embedding),
+        listener.timing, windows, voxels.folds,
+    )  # fmt: skip
     compared = Compared(
-        [heard[i] for i in tested], WordVectors(embedding, count=False),
-        shared_windows([len(run) for run in runs], tr, settings.window_s), tr, settings.blur_s, settings.n_permutations,
+        [heard[i] for i in tested], WordVectors(embedding, count=False), windows, tr, settings.blur_s,
+        settings.n_permutations,
     )  # fmt: skip
     scores = score_rows(texts, compared, subject, job.seed, job.rng("free text scores", subject))
     for row in scores:
-        if row["model"] == MODEL:
-            job.log.info("sub-%s, %s: %.3f, p %.4f", subject, row["metric"], row["score"], row["p"])
+        if not row["model"].startswith("control:"):
+            job.log.info("sub-%s, %s, %s: %.3f, p %.4f", subject, *(row[k] for k in ("model", "metric", "score", "p")))
     write_table(job.outputs["scores"], pd.DataFrame(scores), "decoding_scores")
     names = [recordings[i].run for i in tested]
     write_table(job.outputs["text"], pd.DataFrame(text_rows(texts, compared, subject, names)), "text")

@@ -42,6 +42,7 @@ _MODELS = {
     "bottleneck_refit": "ridge on selected voxels",
     "ridge_all_voxels": "ridge on all voxels",
     "beam": "beam search of free text",
+    "ridge_retrieval": "ridge and retrieval of passages",
     "content": "content beyond timing",
 }
 _METRICS = {
