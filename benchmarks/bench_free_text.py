@@ -1,8 +1,8 @@
 """Free text on phantoms: which windows can be told from the decoded text alone, and what the controls reach.
 
-``python benchmarks/bench_free_text.py`` runs ``config/studies/phantom_text.yaml`` for the phantoms 0, 1 and 2 at the response
-strengths .3, .2 and .1 (about four CPU minutes each); ``… .3`` runs one strength. The settings were chosen on phantom 100.
-Figures of strengths that are not run are kept.
+``python benchmarks/bench_free_text.py`` runs ``config/studies/phantom_text.yaml`` for the phantoms 0, 1 and 2 at the
+response strengths .3, .2 and .1 (about four CPU minutes each); ``… .3`` runs one strength. The settings were chosen on
+phantom 100. Figures of strengths that are not run are kept.
 """
 
 from __future__ import annotations
