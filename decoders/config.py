@@ -243,19 +243,14 @@ class FreeTextSettings(Settings):
         description="Texts that the language model learns from beside the stories of training runs: embedded_en, embedded_zh (our stories), alice, tinyshakespeare (registry), UTF-8 text files, or folders of .txt files. Test stories in them stop the study.",
     )
     epochs: Count = Field(20, description="Passes of the language model over its corpus; the best one is kept.")
-    vocabulary: Literal["corpus", "open"] = Field(
-        "corpus", description="Words of the corpus only, or any string of its characters."
-    )
-    max_words: Count = Field(
-        2500, description="Commonest words of the corpus that may be written (vocabulary: corpus)."
-    )
+    max_words: Count = Field(2500, description="Commonest words of the corpus that may be written.")
     width: Count = Field(200, description="Hypotheses that the beam search keeps.")
     language_weight: Positive = Field(0.5, description="Weight of the language model's log P; the recording's is 1.")
     window_s: Positive = Field(20.0, description="Windows in which texts are compared, in seconds, without overlap.")
     blur_s: Positive = Field(
         1.0, description="Seconds by which each word is spread in time when windows are told apart by their text."
     )
-    n_permutations: int = Field(1000, ge=200, description="Permutations of windows behind each p.")
+    n_permutations: int = Field(1000, ge=200, description="Rolls of windows within their runs behind each p.")
 
 
 class AllowedLeak(Settings):

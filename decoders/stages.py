@@ -83,7 +83,10 @@ STAGES: dict[str, Stage] = {
     "encode": Stage("decoders.decoding.stage_encode", ("decoding.encoding", "data.mirror", "seed")),
     "clusters": Stage("decoders.decoding.stage_clusters", ("decoding.voxels",)),
     "stability": Stage("decoders.decoding.stage_stability", ("decoding.voxels", "seed")),
-    "language": Stage("decoders.decoding.stage_language", ("decoding.free_text", "data.mirror", "seed")),
+    "language": Stage(
+        "decoders.decoding.stage_language",
+        ("decoding.free_text.epochs", "decoding.free_text.max_words", "data.mirror", "seed"),
+    ),
     "free_text": Stage(
         "decoders.decoding.stage_free_text", ("decoding.free_text", "decoding.voxels", "data.mirror", "seed")
     ),

@@ -1,7 +1,11 @@
 """What content adds to timing: the same model with words of other passages at the times of the heard ones.
 
 Speech is heard at a rate that changes, and the rate alone predicts much. Whether the words themselves matter is told by
-surrogates: their content is real text too, with the same times, but nobody heard it.
+surrogates: their content is real text too, with the same times, but nobody heard it. Word vectors come from one half of
+the other passages and surrogates from the other, so that the vectors were learnt from neither. Surrogates make
+predictions worse than timing alone; a gain is claimed only where it also lies above zero (the control ``timing``). One
+thing stays with the heard words: long and rare words are spoken longer and before pauses, and what follows from that
+counts as their content.
 """
 
 from __future__ import annotations
@@ -19,7 +23,7 @@ from decoders.stimuli.timings import Words
 
 CONTENT = ("letters", "embedding")
 GAIN = "_gain"  # after the name of a task
-MODEL, CONTROL = "content", "control:other_text"
+MODEL, CONTROL, NO_GAIN = "content", "control:other_text", "control:timing"
 
 
 @dataclass(frozen=True)
@@ -39,10 +43,32 @@ class Content:
 
 
 def passages_of(documents: Sequence[str], heard: Mapping[str, Words]) -> list[tuple[str, ...]]:
-    """Return the passages of documents that were not heard, as words."""
+    """Return the passages of documents that were not heard, as words.
+
+    Raises
+    ------
+    InputError
+        All of it was heard.
+    """
     told = [words.word for words in heard.values()]
     texts = [tuple(token.word for token in tokens_of(document)) for document in documents]
-    return [passage for text in texts for passage in unheard_passages(text, told)]
+    found = [passage for text in texts for passage in unheard_passages(text, told)]
+    if not found:
+        where, remedy = "decoding.encoding.other_text", "Give another text of the same kind."
+        raise InputError("passages that nobody heard", f"none in {sum(map(len, texts))} words", where, remedy)
+    return found
+
+
+def halves(passages: Sequence[tuple[str, ...]]) -> tuple[list[tuple[str, ...]], list[tuple[str, ...]]]:
+    """Return the first and the second half of the words of passages, cut where the middle falls."""
+    left = sum(map(len, passages)) // 2
+    first: list[tuple[str, ...]] = []
+    second: list[tuple[str, ...]] = []
+    for passage in passages:
+        first.append(passage[: max(0, left)])
+        second.append(passage[max(0, left) :])
+        left -= len(passage)
+    return [part for part in first if part], [part for part in second if part]
 
 
 def surrogate_words(

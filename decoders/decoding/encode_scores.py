@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from decoders.config import EncodingSettings
-from decoders.decoding.content import CONTROL, GAIN, MODEL, Content
+from decoders.decoding.content import CONTROL, GAIN, MODEL, NO_GAIN, Content
 from decoders.decoding.encoding import (
     Design,
     Sets,
@@ -147,6 +147,13 @@ def shared_scores(
         null = gain_null(content, _without_jackknife(sets, where), design, windows)
         rows += _shared_rows(MODEL, gains, null, where, subjects, ratio, rng)
         rows += _null_rows(CONTROL, null, where)
+        at = where["unseen_subject"].start
+        for task, drawn in null.items():
+            rows += [
+                _null_row(CONTROL, "subject", subject, "unseen_subject", task, drawn[:, at + i])
+                for i, subject in enumerate(subjects)
+            ]
+        rows += _no_gain_rows(rows)
     unseen = where["unseen_subject"]
     region_r = held_out_r(sets.test[unseen], predicted[unseen], design.splits)
     kept = {
@@ -195,6 +202,7 @@ def own_scores(
         ]
     region_r = held_out_r(sets.test, predicted, design.splits)
     kept = {f"{subject}/unseen_time/{task}": null[:, 0] for task, null in nulls.items()}
+    rows += _no_gain_rows(rows)
     return Result(pd.DataFrame(rows), {subject: predicted[0]}, {subject: data}, region_r, kept)
 
 
@@ -308,6 +316,15 @@ def _null_row(
     """Return a null as a control, with the limits that hold 95 % of it."""
     low, high = np.quantile(null, [0.025, 0.975])
     return _row(level, subject, split, task, control, float(null.mean()), None, float(low), float(high), len(null))
+
+
+def _no_gain_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return timing alone as a control beside every gain: its gain is 0, and it has no interval."""
+    return [
+        _row(row["level"], row["subject"], row["split"], row["task"], NO_GAIN, 0.0)
+        for row in rows
+        if row["model"] == MODEL
+    ]
 
 
 def gain_blocks(observed: Scores, content: Content, sets: Sets, design: Design, windows: Mapping[str, int]) -> Scores:

@@ -12,12 +12,31 @@ from decoders.decoding.beam import SearchOptions
 from decoders.decoding.free_text import Decoded, Listener, decode_run
 from decoders.decoding.language import Language
 from decoders.decoding.lexicon import Units
+from decoders.stimuli.timings import Words
 
 MODEL = "beam"
-LANGUAGE_MODEL, SHIFTED, NOISE, WORD_RATE = (
-    f"control:{name}" for name in ("language_model", "shifted", "noise", "word_rate")
+LANGUAGE_MODEL, SHIFTED, NOISE, POSITION, WORD_RATE = (
+    f"control:{name}" for name in ("language_model", "shifted", "noise", "position", "word_rate")
 )
 Run = NDArray[np.floating]
+
+
+@dataclass(frozen=True)
+class Told:
+    """Texts of all test runs by a model, or by a control of it.
+
+    Attributes
+    ----------
+    model : str
+    texts : list of Words
+        One per test run, in seconds of the run.
+    control_of : str or None
+        The model that a control belongs to; None for a model, and for a control of all models.
+    """
+
+    model: str
+    texts: list[Words]
+    control_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +59,7 @@ class Reader:
         return decode_run(self.listener, run, self.language, self.units, blind, seconds)
 
 
-def decode_with_controls(reader: Reader, runs: Sequence[Run], rng: np.random.Generator) -> dict[str, list[Decoded]]:
+def decode_with_controls(reader: Reader, runs: Sequence[Run], rng: np.random.Generator) -> list[Told]:
     """Decode runs, and for each of them what the recording should not be able to say.
 
     Parameters
@@ -53,16 +72,25 @@ def decode_with_controls(reader: Reader, runs: Sequence[Run], rng: np.random.Gen
 
     Returns
     -------
-    dict of model to list of Decoded
+    list of Told
         ``beam``; the language model alone at the same word times; the run rolled by a quarter to three quarters of
-        its length (its own words at other times); noise with the autocorrelation of the residuals.
+        its length (its own words at other times); noise with the covariance and autocorrelation of the residuals.
     """
-    return {
+    read = {
         MODEL: [reader.read(run) for run in runs],
         LANGUAGE_MODEL: [reader.read_nothing(run) for run in runs],
         SHIFTED: [reader.read(rolled(run, rng)) for run in runs],
-        NOISE: [reader.read(noise_like(run, reader.listener.phi, rng)) for run in runs],
+        NOISE: [reader.read(noise_like(run, reader.listener, rng)) for run in runs],
     }
+    return [
+        Told(model, [decoded.words for decoded in found], None if model == MODEL else MODEL)
+        for model, found in read.items()
+    ]
+
+
+def other_stories(heard: Sequence[Words], n_runs: int, rng: np.random.Generator) -> Told:
+    """Return, for each test run, the text of a training run at the same times: what its place alone tells."""
+    return Told(POSITION, [heard[int(rng.integers(len(heard)))] for _ in range(n_runs)])
 
 
 def rolled(run: Run, rng: np.random.Generator) -> Run:
@@ -70,10 +98,16 @@ def rolled(run: Run, rng: np.random.Generator) -> Run:
     return np.roll(run, int(rng.integers(len(run) // 4, 3 * len(run) // 4 + 1)), axis=0)
 
 
-def noise_like(run: Run, phi: float, rng: np.random.Generator) -> Run:
-    """Return AR(1) noise of the shape of a run, z-scored."""
+def noise_like(run: Run, listener: Listener, rng: np.random.Generator) -> Run:
+    """Return noise as the encoding model leaves it unexplained, z-scored: AR(1), with the covariance of voxels.
+
+    Voxels that are not read are white.
+    """
     found = rng.standard_normal(run.shape)
+    read = listener.voxels
+    spread = listener.noise.matrix + 1e-9 * np.trace(listener.noise.matrix) / len(read) * np.eye(len(read))
+    found[:, read] = found[:, read] @ np.linalg.cholesky(spread).T
     for t in range(1, len(found)):
-        found[t] = phi * found[t - 1] + np.sqrt(1 - phi**2) * found[t]
+        found[t] = listener.phi * found[t - 1] + np.sqrt(1 - listener.phi**2) * found[t]
     z: Run = ((found - found.mean(0)) / found.std(0)).astype(run.dtype)
     return z

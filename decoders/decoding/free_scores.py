@@ -12,7 +12,7 @@ from decoders.decoding.identification import Identified, rank_true, unit_length,
 from decoders.decoding.likelihood import Floats
 from decoders.decoding.responses import TextFeatures
 from decoders.errors import InputError
-from decoders.stats.permutation import label_permutations, permutation_p
+from decoders.stats.permutation import permutation_p
 from decoders.stimuli.timings import Words
 
 WINDOW_S = 20.0
@@ -23,14 +23,14 @@ BLUR_S = 4.0
 
 @dataclass(frozen=True)
 class Similarity:
-    """Similarity of decoded to heard windows, and its null of permuted windows.
+    """Similarity of decoded to heard windows, and its null of windows that are rolled within their runs.
 
     Attributes
     ----------
     score : float
         Mean cosine over windows.
     windows : array of shape (n_windows,)
-    null : array of shape (n_permutations,)
+    null : array of shape (n_rolls,)
     """
 
     score: float
@@ -121,14 +121,26 @@ def identify(similarities: Sequence[Floats]) -> Identified:
     return Identified.joined([rank_true(similarity) for similarity in similarities])
 
 
+def window_rolls(lengths: Sequence[int], n_rolls: int, rng: np.random.Generator) -> list[list[NDArray[np.int64]]]:
+    """Draw rolls of the windows of each run: orders of shape (n_windows,), one list of runs per draw.
+
+    Neighbouring windows are about the same, in what is heard and in what is decoded: a null that permuted them would
+    be too narrow. A roll keeps that, and keeps a run's windows in their run. Every shift, none too, is as likely.
+    """
+    shifts = [rng.integers(length, size=n_rolls) for length in lengths]
+    return [
+        [np.roll(np.arange(length), int(drawn[k])) for length, drawn in zip(lengths, shifts, strict=True)]
+        for k in range(n_rolls)
+    ]
+
+
 def identification_null(
     similarities: Sequence[Floats], rng: np.random.Generator, n_nulls: int
 ) -> tuple[Floats, Floats]:
-    """Return mean percentile and top-1 with the decoded windows of each run permuted, shape (n_nulls,) each."""
-    orders = [label_permutations(len(similarity), n_nulls, rng) for similarity in similarities]
+    """Return mean percentile and top-1 with the decoded windows of each run rolled, shape (n_nulls,) each."""
     found = [
-        identify([similarity[:, order[k]] for similarity, order in zip(similarities, orders, strict=True)])
-        for k in range(n_nulls)
+        identify([similarity[:, order] for similarity, order in zip(similarities, orders, strict=True)])
+        for orders in window_rolls([len(similarity) for similarity in similarities], n_nulls, rng)
     ]
     return np.array([f.percentile.mean() for f in found]), np.array([f.correct.mean() for f in found])
 
@@ -141,7 +153,7 @@ def semantic_similarity(
     rng: np.random.Generator,
     n_nulls: int = N_NULLS,
 ) -> Similarity:
-    """Compare the meaning of decoded and heard windows, against windows that are permuted.
+    """Compare the meaning of decoded and heard windows, against windows that are rolled within their runs.
 
     Parameters
     ----------
@@ -151,23 +163,30 @@ def semantic_similarity(
     windows : array of shape (n_windows, 2)
     rng : Generator
     n_nulls : int
-        Permutations of the windows of all runs, at least 200.
+        Rolls of the windows within each run, at least 200.
 
     Raises
     ------
     InputError
-        Fewer than 200 permutations, or no words at all.
+        Fewer than 200 rolls, or no words at all.
     """
     if n_nulls < N_NULLS or not any(len(words) for words in decoded):
-        found = f"{n_nulls} permutations of {sum(map(len, decoded))} words"
-        remedy = "Raise the number of permutations, or check the length model."
-        raise InputError(f"{N_NULLS} permutations or more of decoded words", found, "free text scores", remedy)
-    sides = [np.concatenate([window_vectors(w, features, windows) for w in side]) for side in (heard, decoded)]
-    # What all windows share says nothing about any one of them.
-    cosines = unit_length(sides[0] - sides[0].mean(0)) @ unit_length(sides[1] - sides[1].mean(0)).T
-    rows = np.arange(len(cosines))
-    null = np.array([cosines[rows, order].mean() for order in label_permutations(len(rows), n_nulls, rng)])
-    return Similarity(float(cosines[rows, rows].mean()), cosines[rows, rows], null)
+        found = f"{n_nulls} rolls of {sum(map(len, decoded))} words"
+        remedy = "Raise the number of rolls, or check the length model."
+        raise InputError(f"{N_NULLS} rolls or more of decoded words", found, "free text scores", remedy)
+    # What all windows of a run share says nothing about any one of them.
+    cosines = [
+        unit_length(one - one.mean(0)) @ unit_length(other - other.mean(0)).T
+        for one, other in (
+            [window_vectors(w, features, windows) for w in pair] for pair in zip(heard, decoded, strict=True)
+        )
+    ]
+    null = [
+        np.concatenate([matrix[np.arange(len(matrix)), order] for matrix, order in zip(cosines, orders, strict=True)])
+        for orders in window_rolls([len(matrix) for matrix in cosines], n_nulls, rng)
+    ]
+    own = np.concatenate([np.diagonal(matrix) for matrix in cosines])
+    return Similarity(float(own.mean()), own, np.array([scores.mean() for scores in null]))
 
 
 def _within(words: Words, start: float, stop: float) -> Words:

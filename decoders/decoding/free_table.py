@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from decoders.decoding.free_controls import MODEL, WORD_RATE
+from decoders.decoding.free_controls import WORD_RATE, Told
 from decoders.decoding.free_scores import (
     identification_null,
     identify,
@@ -21,11 +21,12 @@ from decoders.decoding.likelihood import Floats
 from decoders.decoding.refit import Score, over_windows, window_row
 from decoders.decoding.responses import TextFeatures
 from decoders.decoding.text_scores import error_rate, ngram_scores
+from decoders.errors import InputError
 from decoders.stimuli.text import windows
 from decoders.stimuli.timings import Words
 
 TASK = "free_text"
-METHOD = "one-sided; {n} permutations of the decoded windows"
+METHOD = "one-sided; {n} rolls of the decoded windows within their runs"
 _UNTESTED = np.array([np.nan])
 
 
@@ -63,41 +64,40 @@ class WordCount:
 
 
 def score_rows(
-    decoded: Mapping[str, Sequence[Words]], compared: Compared, subject: str, seed: int, rng: np.random.Generator
+    told: Sequence[Told], compared: Compared, subject: str, seed: int, rng: np.random.Generator
 ) -> list[dict[str, Any]]:
     """Return the rows of the decoding table.
 
     Parameters
     ----------
-    decoded : mapping of model to sequence of Words
-        ``beam`` and controls, one text per test run.
+    told : sequence of Told
+        Models and their controls.
     compared : Compared
     subject : str
     seed : int
     rng : Generator
-        Of permutations and intervals.
+        Of rolls and intervals.
 
     Returns
     -------
     list of dict
         ``percentile`` and ``top1`` of windows identified from the text, ``similarity`` of meaning (mean cosine), each
-        tested for ``beam``; error rates and n-gram scores, which are not: common words match whatever was heard.
+        tested for models; error rates and n-gram scores, which are not: common words match whatever was heard. The
+        control ``word_rate`` of a model is its own text with every word taken for the same.
     """
     about = {"subject": subject, "seed": seed, "task": TASK}
-    rows = []
-    for model, texts in decoded.items():
-        scores = _identified(texts, compared, compared.meaning, rng) | _similar(texts, compared, rng)
-        rows += _rows(about, model, scores, compared)
-        rows += [window_row(about, model, metric, score, "") for metric, score in _written(texts, compared)]
-    rate = _identified(decoded[MODEL], compared, WordCount(), rng)
-    return rows + _rows(about, WORD_RATE, rate, compared)
-
-
-def _rows(
-    about: Mapping[str, Any], model: str, scores: Mapping[str, Score], compared: Compared
-) -> list[dict[str, Any]]:
     method = METHOD.format(n=compared.n_nulls)
-    return [window_row(about, model, metric, score, method) for metric, score in scores.items()]
+    rows = []
+    for one in told:
+        scores = _identified(one.texts, compared, compared.meaning, rng) | _similar(one.texts, compared, rng)
+        found = [window_row(about, one.model, metric, score, method) for metric, score in scores.items()]
+        found += [window_row(about, one.model, metric, score, "") for metric, score in _written(one.texts, compared)]
+        rows += [{**row, "control_of": one.control_of} for row in found]
+        if not one.model.startswith("control:"):
+            rate = _identified(one.texts, compared, WordCount(), rng)
+            found = [window_row(about, WORD_RATE, metric, score, method) for metric, score in rate.items()]
+            rows += [{**row, "control_of": one.model} for row in found]
+    return rows
 
 
 def _identified(
@@ -131,26 +131,34 @@ def _written(texts: Sequence[Words], compared: Compared) -> list[tuple[str, Scor
     return [(metric, Score(value, np.nan, np.nan, len(heard), _UNTESTED)) for metric, value in values.items()]
 
 
-def text_rows(
-    decoded: Mapping[str, Sequence[Words]], compared: Compared, subject: str, runs: Sequence[str]
-) -> list[dict[str, Any]]:
+def text_rows(told: Sequence[Told], compared: Compared, subject: str, runs: Sequence[str]) -> list[dict[str, Any]]:
     """Return a row for every window of every run and model."""
     rows = []
-    for model, texts in decoded.items():
-        for run, truth, text in zip(runs, compared.heard, texts, strict=True):
-            pairs = zip(
-                compared.windows, window_text(truth, compared.windows), window_text(text, compared.windows), strict=True
-            )
+    for one in told:
+        for run, truth, text in zip(runs, compared.heard, one.texts, strict=True):
+            sides = (window_text(words, compared.windows) for words in (truth, text))
             rows += [
                 {
                     "subject": subject, "run": run, "split": "test_runs", "mode": "free", "onset": onset,
-                    "duration": stop - onset, "reference": reference, "decoded": written, "model": model,
+                    "duration": stop - onset, "reference": reference, "decoded": written, "model": one.model,
+                    "control_of": one.control_of,
                 }
-                for (onset, stop), reference, written in pairs
+                for (onset, stop), reference, written in zip(compared.windows, *sides, strict=True)
             ]  # fmt: skip
     return rows
 
 
 def shared_windows(lengths: Sequence[int], tr: float, seconds: float) -> NDArray[np.float64]:
-    """Return the windows without overlap that fit into every run."""
-    return windows(0.0, min(lengths) * tr, seconds)
+    """Return the windows without overlap that fit into every run.
+
+    Raises
+    ------
+    InputError
+        Fewer than two: nothing could be identified.
+    """
+    found = windows(0.0, min(lengths) * tr, seconds)
+    if len(found) < 2:
+        where, remedy = "decoding.free_text.window_s", "Take shorter windows, or leave the short run out."
+        expected = f"two windows of {seconds:g} s or more in every held-out run"
+        raise InputError(expected, f"{len(found)} in the shortest, of {min(lengths) * tr:g} s", where, remedy)
+    return found

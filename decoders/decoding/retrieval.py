@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from decoders.decoding.free_text import Timing, text_features
+from decoders.decoding.free_controls import NOISE, SHIFTED, Told, noise_like, rolled
+from decoders.decoding.free_text import Listener, Timing, text_features
 from decoders.decoding.identification import sliding_windows, window_correlations
 from decoders.decoding.likelihood import Floats
 from decoders.decoding.refit import decode_runs
@@ -71,10 +72,36 @@ def retrieve(
     return [_written(run, candidates, windows, length, timing.tr) for run in decoded]
 
 
+def retrieve_with_controls(
+    train_x: Runs,
+    train_heard: Sequence[Words],
+    test_x: Runs,
+    listener: Listener,
+    windows: Floats,
+    n_folds: int,
+    rng: np.random.Generator,
+) -> list[Told]:
+    """Return the retrieved texts, and those of rolled runs and of noise, as `free_controls` makes them."""
+    sources = {
+        MODEL: list(test_x),
+        SHIFTED: [rolled(run, rng) for run in test_x],
+        NOISE: [noise_like(run, listener, rng) for run in test_x],
+    }
+    every = [run for runs in sources.values() for run in runs]
+    texts = iter(
+        retrieve(train_x, train_heard, every, listener.voxels, listener.features, listener.timing, windows, n_folds)
+    )
+    return [
+        Told(model, [next(texts) for _ in runs], None if model == MODEL else MODEL) for model, runs in sources.items()
+    ]
+
+
 def _passages(heard: Sequence[Words], targets: Sequence[Floats], length: int, tr: float) -> list[Passage]:
     """Return every stretch of the training runs, in steps of one volume."""
     found = []
     for words, run in zip(heard, targets, strict=True):
+        if len(run) < length:
+            continue
         for first, course in enumerate(sliding_windows(run, length)):
             start = first * tr
             inside = words.select((words.middle >= start) & (words.middle < start + length * tr))
@@ -88,6 +115,8 @@ def _written(
     firsts = np.rint(windows[:, 0] / tr).astype(int).tolist()
     pairs = zip(windows[:, 0].tolist(), firsts, strict=True)
     kept = [(start, first) for start, first in pairs if first + length <= len(decoded)]
+    if not kept or not candidates:
+        return Words(np.empty(0), np.empty(0), (), ())
     courses = sliding_windows(decoded, length)[[first for _, first in kept]]
     best = window_correlations(courses, np.stack([passage.course for passage in candidates])).argmax(1)
     parts = [

@@ -49,7 +49,8 @@ def declare_free_text(
         embedding = split.corpora
         if voxels.features == "trigram":
             # The search spells words of the corpus, so their vectors need no other text.
-            embedding = (replace(corpus, kind="embedding", what="Vectors of letter trigrams of the corpus"),)
+            what = "Vectors of letter trigrams of the corpus"
+            embedding = (*embedding, replace(corpus, kind="embedding", what=what))
         fits = tuple(fit for fit in split.fits if fit.kind != "scaling" or fit.on == "each run")
         splits.append(replace(split, fits=fits, corpora=(*embedding, corpus)))
     return Declaration(ANALYSIS, SETTING, base.runs, tuple(splits))

@@ -22,7 +22,9 @@ def run(job: Job) -> None:
     """Write the clusters of all maps above the maximum of their nulls."""
     settings: VoxelMapSettings = job.settings.decoding.voxels
     subject = job.labels["subject"]
-    cuts: dict[str, float] = read_arrays(job.input("arrays")).attributes["null_maximum"]
+    arrays = read_arrays(job.input("arrays"))
+    cuts: dict[str, float] = arrays.attributes["null_maximum"]
+    n_nulls = len(arrays["null/gate"]) if cuts else 0
     found = []
     for name in ("gate", "encoding", "combined"):
         image = nib.Nifti1Image.from_filename(job.input(name))
@@ -33,6 +35,7 @@ def run(job: Job) -> None:
         job.log.warning("sub-%s: no null gates were trained, so that nothing says which clusters count", subject)
     job.log.info("sub-%s: %d clusters and peaks", subject, len(table))
     table.insert(0, "subject", subject)
+    table["n_nulls"] = n_nulls
     write_table(job.outputs["clusters"], table, "clusters")
 
 

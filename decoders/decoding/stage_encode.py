@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from decoders.config import EncodingSettings
 from decoders.data.manifest import Run, read_manifest
-from decoders.decoding.content import CONTENT, Content, passages_of, surrogate_words
+from decoders.decoding.content import CONTENT, Content, halves, passages_of, surrogate_words
 from decoders.decoding.encode_scores import Result, own_scores, shared_scores
 from decoders.decoding.encoding import Design, design_of
 from decoders.decoding.splits_encode import declare_encode, declared_folds, declared_members
@@ -102,9 +102,12 @@ def encode(
     ordered = [recording for runs in by_subject.values() for recording in runs]
     own = declare_encode(recorded(ordered), settings, shared, sorted(words), rng)
     declared = agreed(own, audited, "decoding.encoding")
-    corpus = [*passages] or [words[name].word for c in declared.splits[0].corpora for name in c.stimuli]
+    if settings.other_text and not passages:
+        raise InputError("passages that nobody heard", "none", "decoding.encoding.other_text", "Give another text.")
+    learnt, told = halves(passages)
+    corpus = learnt or [words[name].word for c in declared.splits[0].corpora for name in c.stimuli]
     embedding = cooccurrence_embedding(corpus) if "embedding" in settings.features else None
-    texts = Texts(words, sound or {}, embedding, passages)
+    texts = Texts(words, sound or {}, embedding, told)
     if shared:
         return _shared(by_subject, texts, settings, rng, declared)
     return _joined([_own(subject, runs, texts, settings, rng, declared) for subject, runs in by_subject.items()])
@@ -119,9 +122,9 @@ class Texts:
     words : mapping of str to Words
     sound : mapping of str to array of shape (n_samples,)
     embedding : Embedding, optional
-        From the declared corpus, or from `passages`; unsupervised, they never see a recording.
+        From the declared corpus, or from a half of what nobody heard; unsupervised, they never see a recording.
     passages : sequence of tuple of str
-        What of another text nobody heard.
+        The other half of what nobody heard.
     """
 
     words: Mapping[str, Words]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -10,16 +11,16 @@ from numpy.typing import NDArray
 
 from decoders.config import FreeTextSettings, VoxelMapSettings
 from decoders.data.manifest import read_manifest, select_runs
-from decoders.decoding import retrieval
 from decoders.decoding.beam import SearchOptions
 from decoders.decoding.bottleneck import lags_in_volumes
 from decoders.decoding.common_grid import common_mask, on_common_grid
-from decoders.decoding.free_controls import Reader, decode_with_controls
+from decoders.decoding.free_controls import Reader, decode_with_controls, other_stories
 from decoders.decoding.free_table import Compared, score_rows, shared_windows, text_rows
 from decoders.decoding.free_text import Timing, fit_listener
-from decoders.decoding.lexicon import lexicon_units, open_units
+from decoders.decoding.lexicon import lexicon_units
 from decoders.decoding.phantom_vectors import phantom_vectors
 from decoders.decoding.responses import WordVectors
+from decoders.decoding.retrieval import retrieve_with_controls
 from decoders.decoding.splits_free_text import SETTING, declare_free_text, held_out_stimuli, language_corpus
 from decoders.decoding.stage_encode import runs_with_words
 from decoders.decoding.stage_language import corpus_text, read_language
@@ -54,37 +55,39 @@ def run(job: Job) -> None:
     language, lexicon = read_language(job.input("language"))
     embedding = _embedding(job, voxels, words, subject)
     tr = recordings[0].tr
-    lags = lags_in_volumes(tr)
-    listener = fit_listener(
-        [x[i] for i in trained], [heard[i] for i in trained], _selected(job, mask), WordVectors(embedding),
-        Timing(tr, lags=lags), voxels.folds,
-    )  # fmt: skip
-    alphabet = language.alphabet
-    units = lexicon_units(lexicon, alphabet) if settings.vocabulary == "corpus" else open_units(alphabet)
+    known = [heard[i] for i in trained]
+    chosen = _selected(job, mask, [rows.run for rows in split.train])
+    timing = Timing(tr, lags=lags_in_volumes(tr))
+    listener = fit_listener([x[i] for i in trained], known, chosen, WordVectors(embedding), timing, voxels.folds)
+    units = lexicon_units(lexicon, language.alphabet)
     options = SearchOptions(settings.width, PREFIXES * settings.width, settings.language_weight)
     reader = Reader(listener, language, units, options)
     runs = [x[i] for i in tested]
+    windows = shared_windows([len(run) for run in runs], tr, settings.window_s)
+    vectors = set(embedding.words)
+    unknown = [word for i in tested for word in heard[i].word if word not in vectors]
+    if unknown:
+        n = sum(len(heard[i]) for i in tested)
+        job.log.info("sub-%s: %d of %d heard words have no vector", subject, len(unknown), n)
     job.log.info(
         "sub-%s: %d voxels, %d test runs, beams of %d", subject, len(listener.voxels), len(runs), options.width
     )
-    found = decode_with_controls(reader, runs, job.rng("free text controls", subject))
-    texts = {model: [decoded.words for decoded in decodings] for model, decodings in found.items()}
-    windows = shared_windows([len(run) for run in runs], tr, settings.window_s)
-    texts[retrieval.MODEL] = retrieval.retrieve(
-        [x[i] for i in trained], [heard[i] for i in trained], runs, listener.voxels, WordVectors(embedding),
-        listener.timing, windows, voxels.folds,
-    )  # fmt: skip
+    told = decode_with_controls(reader, runs, job.rng("free text controls", subject))
+    told += retrieve_with_controls(
+        [x[i] for i in trained], known, runs, listener, windows, voxels.folds, job.rng("retrieval controls", subject)
+    )
+    told.append(other_stories(known, len(runs), job.rng("other stories", subject)))
     compared = Compared(
         [heard[i] for i in tested], WordVectors(embedding, count=False), windows, tr, settings.blur_s,
         settings.n_permutations,
     )  # fmt: skip
-    scores = score_rows(texts, compared, subject, job.seed, job.rng("free text scores", subject))
+    scores = score_rows(told, compared, subject, job.seed, job.rng("free text scores", subject))
     for row in scores:
         if not row["model"].startswith("control:"):
             job.log.info("sub-%s, %s, %s: %.3f, p %.4f", subject, *(row[k] for k in ("model", "metric", "score", "p")))
     write_table(job.outputs["scores"], pd.DataFrame(scores), "decoding_scores")
     names = [recordings[i].run for i in tested]
-    write_table(job.outputs["text"], pd.DataFrame(text_rows(texts, compared, subject, names)), "text")
+    write_table(job.outputs["text"], pd.DataFrame(text_rows(told, compared, subject, names)), "text")
 
 
 def heard_in(recording: Recording, words: Words) -> Words:
@@ -103,11 +106,12 @@ def _embedding(job: Job, voxels: VoxelMapSettings, words: dict[str, Words], subj
     return trigram_embedding(words_of(corpus_text(corpus, words, job.settings.data.mirror)))
 
 
-def _selected(job: Job, mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _selected(job: Job, mask: NDArray[np.bool_], trained: Sequence[str]) -> NDArray[np.int64]:
     """Return the voxels that the gate selected on the same training runs."""
     path = job.input("maps")
     maps = read_arrays(path)
-    if not np.array_equal(maps["mask"].astype(bool), mask):
+    runs = maps.attributes.get("trained")
+    if not np.array_equal(maps["mask"].astype(bool), mask) or list(runs or ()) != list(trained):
         remedy = "Delete the file and run again: it was made from other runs."
-        raise InputError("maps on the voxels that the runs share", "another mask", path, remedy)
+        raise InputError(f"maps of the training runs {', '.join(trained[:3])}, …", f"maps of {runs}", path, remedy)
     return np.asarray(maps["selected"], dtype=np.int64)

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 
-from decoders.config import FreeTextSettings
 from decoders.decoding.language import CharacterModel, Language
 from decoders.decoding.language_fit import LanguageOptions, fit_language
 from decoders.decoding.lexicon import corpus_words
@@ -24,7 +23,7 @@ from decoders.store.weights import read_weights, write_weights
 
 def run(job: Job) -> None:
     """Write the model with its alphabet, its curves and the words that may be written."""
-    settings: FreeTextSettings = job.settings.decoding.free_text
+    settings = job.settings.decoding.free_text
     corpus = language_corpus(read_audited(job.input("splits"), job.input("leaks")))
     words = words_by_stimulus(read_table(job.input("words"), text_columns=("stimulus", "word", "text")))
     plain = corpus_text(corpus, words, job.settings.data.mirror)

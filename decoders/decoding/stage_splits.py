@@ -91,17 +91,18 @@ def _voxels(job: Job) -> Declaration:
 
 def _free_text(job: Job) -> Declaration:
     voxels, settings = job.settings.decoding.voxels, job.settings.decoding.free_text
-    parts, stimuli = _mapped(job)
+    # Noise is measured on residuals of training runs that the encoding model has not seen: that takes three.
+    parts, stimuli = _mapped(job, 3)
     tested = {run.stimulus for part in parts for run in part[-voxels.test_runs :]}
     return _joined("free_text", [declare_free_text(part, voxels, settings, stimuli, tested) for part in parts])
 
 
-def _mapped(job: Job) -> tuple[list[list[TimedRun]], list[str]]:
+def _mapped(job: Job, training_runs: int = 2) -> tuple[list[list[TimedRun]], list[str]]:
     """Return the runs of each subject whose voxels are mapped, and the names of all stimuli with words."""
     settings = job.settings.decoding.voxels
     usable, stimuli = _told(job, settings.task)
     # Two runs at least train: one fold each.
-    wanted = decodable_subjects(job.input("quality"), settings.task, settings.test_runs + 2)
+    wanted = decodable_subjects(job.input("quality"), settings.task, settings.test_runs + training_runs)
     runs = _planned(job, usable)
     parts = [[run for run in runs if run.subject == subject] for subject in wanted]
     return [part for part in parts if part], stimuli

@@ -120,7 +120,10 @@ def run(job: Job) -> None:
     )
     scores, arrays = refit(listening, found, settings, job.rng("refit", subject))
     planted = planted_voxels(rows, recordings, listening.mask)
-    about: dict[str, Any] = {"subject": subject, "features": settings.features}
+    keys = [run.key for run in recorded(recordings)]
+    about: dict[str, Any] = {
+        "subject": subject, "features": settings.features, "trained": [keys[i] for i in listening.trained]
+    }  # fmt: skip
     if planted is not None:
         best = oracle(listening, planted, settings, job.rng("oracle", subject))
         about["oracle"] = {metric: score.score for metric, score in best.items()}

@@ -32,6 +32,7 @@ _CONTROLS = {
     "noise": "noise input",
     "other_subject": "other subject",
     "other_text": "text that nobody heard",
+    "timing": "timing alone",
 }
 N_WORDS = "subjects in rows of the group; tested samples in rows of one subject (1 where they are one series)"
 _MODELS = {

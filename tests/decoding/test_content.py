@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from decoders.config import EncodingSettings, parse_settings
 from decoders.decoding import content
-from decoders.decoding.content import CONTROL, MODEL, passages_of, surrogate_words
+from decoders.decoding.content import CONTROL, MODEL, NO_GAIN, halves, passages_of, surrogate_words
 from decoders.decoding.splits_encode import declare_encode
 from decoders.decoding.stage_encode import encode
 from decoders.decoding.stage_tables import correct
@@ -96,9 +96,39 @@ def test_timing_is_not_taken_for_content():
 def test_one_subject_is_tested_as_well():
     table = encode(listeners("letters")[:1], HEARD, SETTINGS, np.random.default_rng(0), passages=PASSAGES).table
     rows = table[table.task == "encoding_gain"].set_index("model")
-    assert set(rows.index) == {MODEL, CONTROL}
+    assert set(rows.index) == {MODEL, CONTROL, NO_GAIN}
     assert rows.loc[MODEL].p < 0.05
     assert rows.loc[MODEL].method == "one-sided; 100 texts that nobody heard, at the heard times, refitted"
+
+
+def test_every_subject_has_its_verdict():
+    table = correct(encode(listeners("letters"), HEARD, SETTINGS, np.random.default_rng(0), passages=PASSAGES).table)
+    found = decoding_verdicts(table, 0.05)
+    found = found[(found.level == "subject") & found.analysis.str.startswith("encoding_gain")]
+    assert len(found) == 5
+    assert not found.verdict.str.contains("not tested").any()
+
+
+def test_a_gain_whose_interval_reaches_zero_is_explained_by_timing():
+    table = correct(encode(listeners("letters"), HEARD, SETTINGS, np.random.default_rng(0), passages=PASSAGES).table)
+    row = (table.model == MODEL) & (table.split == "unseen_subject") & (table.level == "group")
+    table.loc[row & (table.task == "encoding_gain"), "ci_low"] = -0.001
+    found = decoding_verdicts(table, 0.05).set_index("analysis").verdict
+    assert found["encoding_gain: content, r, split unseen_subject"].iloc[0].endswith("explained by timing")
+
+
+def test_vectors_and_surrogates_come_from_different_halves():
+    first, second = halves([tuple("abc"), tuple("defgh"), tuple("ij")])
+    assert (first, second) == ([tuple("abc"), tuple("de")], [tuple("fgh"), tuple("ij")])
+    assert halves([]) == ([], [])
+
+
+def test_a_text_that_was_heard_whole_is_refused():
+    heard = {"s": Words(np.arange(30.0), np.full(30, 0.1), tuple(f"word{i}" for i in range(30)), ("",) * 30)}
+    with pytest.raises(InputError, match="passages that nobody heard, found none in 30 words"):
+        passages_of([" ".join(f"word{i}" for i in range(30))], heard)
+    with pytest.raises(InputError, match="passages that nobody heard"):
+        encode(listeners("letters"), HEARD, SETTINGS, np.random.default_rng(0))
 
 
 def test_surrogates_keep_the_times_and_take_a_stretch_of_a_passage():

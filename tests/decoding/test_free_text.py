@@ -39,7 +39,7 @@ def test_decoded_windows_are_those_that_were_heard():
     texts = [result.words for result in decoded(runs[5:])]
     percentile, similarity = scores(texts, heard[5:])
     assert percentile > 0.8
-    assert similarity.p < 0.01
+    assert similarity.p < 0.03, "one in 64 rolls of two runs is none"
     assert len(texts[0]) == pytest.approx(len(heard[5]), rel=0.15)
     assert texts[0].onset[0] == 0.0
     assert np.allclose(texts[0].onset[1:], (texts[0].onset + texts[0].duration)[:-1])
@@ -149,7 +149,7 @@ def test_errors_say_what_to_do():
     runs, heard = listened()
     with pytest.raises(InputError, match="three training runs"):
         fit_listener(runs[:2], heard[:2], np.arange(20), FEATURES, TIMING)
-    with pytest.raises(InputError, match="Raise the number of permutations"):
+    with pytest.raises(InputError, match="Raise the number of rolls"):
         semantic_similarity(heard, heard, MEANING, WINDOWS, np.random.default_rng(0), n_nulls=100)
     with pytest.raises(InputError, match="Leave short runs out"):
         decoded([runs[0][:3]])

@@ -130,13 +130,17 @@ def training_texts():
 def atlas_file():
     """The user's own label image that names clusters, where it is one for all subjects."""
     atlas = VOXELS.atlas if VOXELS else None
-    return {"atlas": [atlas]} if atlas and Path(atlas).is_file() else {}
+    return {"atlas": [atlas]} if atlas and Path(atlas).expanduser().is_file() else {}
 
 
-def corpus_files():
-    """The user's own texts in the corpus of the language model."""
-    files = [file for text in FREE_TEXT.corpus for file in text_files(text)] if FREE_TEXT else []
-    return {"texts": files} if files else {}
+def corpus_files(*names):
+    """The user's own texts that decoding reads: the corpus of the language model, and the text that nobody heard."""
+    found = []
+    if FREE_TEXT and "free_text" in names:
+        found += [file for text in FREE_TEXT.corpus for file in text_files(text)]
+    if ENCODING and "encode" in names and ENCODING.other_text:
+        found += text_files(ENCODING.other_text)
+    return {"texts": found} if found else {}
 
 
 def training_log():
@@ -227,6 +231,11 @@ def mapped_subjects():
     return subjects(VOXELS.task, VOXELS.test_runs + 2)
 
 
+def read_subjects():
+    """The subjects whose text is decoded: noise is measured on three training runs."""
+    return subjects(VOXELS.task, VOXELS.test_runs + 3)
+
+
 def estimates(wildcards):
     if STUDY.alignment.recordings == "rdms":
         return []
@@ -251,7 +260,7 @@ def decoding_parts(part):
         if VOXELS and part == "scores":
             found += [S(f"decoding/sub-{subject}_voxels-scores.tsv") for subject in mapped_subjects()]
         if FREE_TEXT and part in ("scores", "text"):
-            found += [S(f"decoding/sub-{subject}_free_text-{part}.tsv") for subject in mapped_subjects()]
+            found += [S(f"decoding/sub-{subject}_free_text-{part}.tsv") for subject in read_subjects()]
         if VOXELS and part == "recovery":
             found += [S(f"decoding/sub-{subject}_recovery.tsv") for subject in mapped_subjects()]
         return found

@@ -27,6 +27,8 @@ rule leaks:
         manifest=S("manifest.tsv"),
         splits=[S(f"decoding/{analysis}-splits.json") for analysis in DECODED],
         words=S("stimuli/words.tsv") if ENCODING or VOXELS else [],
+        # An edited text is audited anew, before anything reads it.
+        **corpus_files("free_text", "encode"),
     output:
         leaks=report(S("decoding/leaks.tsv"), category="Decoding", caption="../report/leaks.rst"),
     log:
@@ -70,6 +72,7 @@ rule encode:
         manifest=S("manifest.tsv"),
         words=S("stimuli/words.tsv"),
         recording=lambda wildcards: recordings(ENCODING.task),
+        **corpus_files("encode"),
     output:
         scores=S("decoding/encode-scores.tsv"),
         arrays=S("decoding/encode.h5"),
@@ -164,7 +167,7 @@ rule language:
     input:
         **audited("free_text"),
         words=S("stimuli/words.tsv"),
-        **corpus_files(),
+        **corpus_files("free_text"),
     output:
         weights=S("decoding/language.safetensors"),
     log:
