@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -14,10 +14,11 @@ from decoders.data.manifest import read_manifest, select_runs
 from decoders.decoding.beam import SearchOptions
 from decoders.decoding.bottleneck import lags_in_volumes
 from decoders.decoding.common_grid import common_mask, on_common_grid
-from decoders.decoding.free_controls import Reader, decode_with_controls, other_stories
+from decoders.decoding.free_controls import Reader, Told, decode_with_controls, other_stories
 from decoders.decoding.free_table import Compared, score_rows, shared_windows, text_rows
-from decoders.decoding.free_text import Timing, fit_listener
+from decoders.decoding.free_text import Listener, Timing, fit_listener
 from decoders.decoding.lexicon import lexicon_units
+from decoders.decoding.likelihood import Floats
 from decoders.decoding.phantom_vectors import phantom_vectors
 from decoders.decoding.responses import WordVectors
 from decoders.decoding.retrieval import retrieve_with_controls
@@ -38,56 +39,94 @@ from decoders.store.tables import read_table, write_table
 PREFIXES = 3  # unfinished words that are kept per hypothesis
 
 
+@dataclass(frozen=True)
+class _Runs:
+    """The runs of one subject by the audited split.
+
+    Attributes
+    ----------
+    known_x, x : list of array of shape (n_volumes, n_voxels)
+        Training and held-out runs.
+    known, heard : list of Words
+        What was heard in them, in seconds of the run.
+    names : list of str
+        Labels of the held-out runs.
+    voxels : array of int
+        Selected on the training runs.
+    tr : float
+    """
+
+    known_x: list[NDArray[np.float32]]
+    x: list[NDArray[np.float32]]
+    known: list[Words]
+    heard: list[Words]
+    names: list[str]
+    voxels: NDArray[np.int64]
+    tr: float
+
+
 def run(job: Job) -> None:
     """Write the scores and the texts of one subject."""
     settings: FreeTextSettings = job.settings.decoding.free_text
     voxels: VoxelMapSettings = job.settings.decoding.voxels
     subject = job.labels["subject"]
     words = words_by_stimulus(read_table(job.input("words"), text_columns=("stimulus", "word", "text")))
-    recordings = runs_with_words([read_recording(path) for path in job.inputs["recording"]], voxels.task, words)
-    audited = read_audited(job.input("splits"), job.input("leaks"))
-    own = declare_free_text(recorded(recordings), voxels, settings, sorted(words), held_out_stimuli(audited))
-    split = agreed(own, audited.of_subject(subject), f"subject {subject}").splits[0]
-    number = {run.key: i for i, run in enumerate(recorded(recordings))}
-    trained, tested = ([number[rows.run] for rows in part] for part in (split.train, split.test))
-    mask = common_mask(recordings, SETTING)
-    x, heard = on_common_grid(recordings, mask), [heard_in(r, words[r.stimulus]) for r in recordings]
-    language, lexicon = read_language(job.input("language"))
+    runs = _read(job, words)
+    windows = shared_windows([len(run) for run in runs.x], runs.tr, settings.window_s)
     embedding = _embedding(job, voxels, words, subject)
-    tr = recordings[0].tr
-    known = [heard[i] for i in trained]
-    chosen = _selected(job, mask, [rows.run for rows in split.train])
-    timing = Timing(tr, lags=lags_in_volumes(tr))
-    listener = fit_listener([x[i] for i in trained], known, chosen, WordVectors(embedding), timing, voxels.folds)
-    units = lexicon_units(lexicon, language.alphabet)
-    options = SearchOptions(settings.width, PREFIXES * settings.width, settings.language_weight)
-    reader = Reader(listener, language, units, options)
-    runs = [x[i] for i in tested]
-    windows = shared_windows([len(run) for run in runs], tr, settings.window_s)
-    vectors = set(embedding.words)
-    unknown = [word for i in tested for word in heard[i].word if word not in vectors]
-    if unknown:
-        n = sum(len(heard[i]) for i in tested)
-        job.log.info("sub-%s: %d of %d heard words have no vector", subject, len(unknown), n)
-    job.log.info(
-        "sub-%s: %d voxels, %d test runs, beams of %d", subject, len(listener.voxels), len(runs), options.width
-    )
-    told = decode_with_controls(reader, runs, job.rng("free text controls", subject))
-    told += retrieve_with_controls(
-        [x[i] for i in trained], known, runs, listener, windows, voxels.folds, job.rng("retrieval controls", subject)
-    )
-    told.append(other_stories(known, len(runs), job.rng("other stories", subject)))
-    compared = Compared(
-        [heard[i] for i in tested], WordVectors(embedding, count=False), windows, tr, settings.blur_s,
-        settings.n_permutations,
-    )  # fmt: skip
+    _log_unknown(job, runs.heard, embedding)
+    timing = Timing(runs.tr, lags=lags_in_volumes(runs.tr))
+    listener = fit_listener(runs.known_x, runs.known, runs.voxels, WordVectors(embedding), timing, voxels.folds)
+    told = _told(job, runs, listener, windows, settings, voxels.folds)
+    meaning = WordVectors(embedding, count=False)
+    compared = Compared(runs.heard, meaning, windows, runs.tr, settings.blur_s, settings.n_permutations)
     scores = score_rows(told, compared, subject, job.seed, job.rng("free text scores", subject))
     for row in scores:
         if not row["model"].startswith("control:"):
             job.log.info("sub-%s, %s, %s: %.3f, p %.4f", subject, *(row[k] for k in ("model", "metric", "score", "p")))
     write_table(job.outputs["scores"], pd.DataFrame(scores), "decoding_scores")
-    names = [recordings[i].run for i in tested]
-    write_table(job.outputs["text"], pd.DataFrame(text_rows(told, compared, subject, names)), "text")
+    write_table(job.outputs["text"], pd.DataFrame(text_rows(told, compared, subject, runs.names)), "text")
+
+
+def _read(job: Job, words: dict[str, Words]) -> _Runs:
+    settings, voxels = job.settings.decoding.free_text, job.settings.decoding.voxels
+    recordings = runs_with_words([read_recording(path) for path in job.inputs["recording"]], voxels.task, words)
+    audited = read_audited(job.input("splits"), job.input("leaks"))
+    own = declare_free_text(recorded(recordings), voxels, settings, sorted(words), held_out_stimuli(audited))
+    subject = job.labels["subject"]
+    split = agreed(own, audited.of_subject(subject), f"subject {subject}").splits[0]
+    number = {run.key: i for i, run in enumerate(recorded(recordings))}
+    trained, tested = ([number[rows.run] for rows in part] for part in (split.train, split.test))
+    mask = common_mask(recordings, SETTING)
+    x, heard = on_common_grid(recordings, mask), [heard_in(r, words[r.stimulus]) for r in recordings]
+    return _Runs(
+        [x[i] for i in trained], [x[i] for i in tested], [heard[i] for i in trained], [heard[i] for i in tested],
+        [recordings[i].run for i in tested], _selected(job, mask, [rows.run for rows in split.train]), recordings[0].tr,
+    )  # fmt: skip
+
+
+def _told(
+    job: Job, runs: _Runs, listener: Listener, windows: Floats, settings: FreeTextSettings, n_folds: int
+) -> list[Told]:
+    """Return the texts of the search, of the baseline, and of all their controls."""
+    subject = job.labels["subject"]
+    language, lexicon = read_language(job.input("language"))
+    options = SearchOptions(settings.width, PREFIXES * settings.width, settings.language_weight)
+    reader = Reader(listener, language, lexicon_units(lexicon, language.alphabet), options)
+    n, width = len(listener.voxels), options.width
+    job.log.info("sub-%s: %d voxels, %d test runs, beams of %d", subject, n, len(runs.x), width)
+    found = decode_with_controls(reader, runs.x, job.rng("free text controls", subject))
+    rng = job.rng("retrieval controls", subject)
+    found += retrieve_with_controls(runs.known_x, runs.known, runs.x, listener, windows, n_folds, rng)
+    return [*found, other_stories(runs.known, len(runs.x), job.rng("other stories", subject))]
+
+
+def _log_unknown(job: Job, heard: Sequence[Words], embedding: Embedding) -> None:
+    vectors = set(embedding.words)
+    n_unknown = sum(word not in vectors for words in heard for word in words.word)
+    if n_unknown:
+        n = sum(map(len, heard))
+        job.log.info("sub-%s: %d of %d heard words have no vector", job.labels["subject"], n_unknown, n)
 
 
 def heard_in(recording: Recording, words: Words) -> Words:
