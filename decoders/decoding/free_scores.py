@@ -15,7 +15,6 @@ from decoders.errors import InputError
 from decoders.stats.permutation import permutation_p
 from decoders.stimuli.timings import Words
 
-WINDOW_S = 20.0
 N_NULLS = 200
 # Decoded words stand where the rate of words puts them, seconds off the words that were heard.
 BLUR_S = 4.0
@@ -52,12 +51,12 @@ def window_text(words: Words, windows: Floats) -> list[str]:
     windows : array of shape (n_windows, 2)
         Onset and end in seconds, as `decoders.stimuli.text.windows` makes them.
     """
-    return ["".join(_within(words, *window).text).strip() for window in windows]
+    return ["".join(words_within(words, *window).text).strip() for window in windows]
 
 
 def window_vectors(words: Words, features: TextFeatures, windows: Floats) -> Floats:
     """Return the mean features of the words in each window, shape (n_windows, n_features); zero without words."""
-    inside = [_within(words, *window).word for window in windows]
+    inside = [words_within(words, *window).word for window in windows]
     size = features.vectors(["x"]).shape[1]
     return np.stack([features.vectors(part).mean(0) if part else np.zeros(size) for part in inside])
 
@@ -84,7 +83,7 @@ def window_courses(
     """
     courses = []
     for start, stop in windows:
-        part = _within(words, start, stop)
+        part = words_within(words, start, stop)
         samples = np.arange(start + step / 2, stop, step)
         spread = np.exp(-(((samples[:, None] - part.middle[None]) / blur) ** 2) / 2)
         courses.append((spread @ features.vectors(part.word)).ravel())
@@ -189,5 +188,6 @@ def semantic_similarity(
     return Similarity(float(own.mean()), own, np.array([scores.mean() for scores in null]))
 
 
-def _within(words: Words, start: float, stop: float) -> Words:
+def words_within(words: Words, start: float, stop: float) -> Words:
+    """Return the words whose middle lies in [start, stop), in seconds."""
     return words.select((words.middle >= start) & (words.middle < stop))

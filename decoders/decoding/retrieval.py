@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.decoding.free_controls import NOISE, SHIFTED, Told, noise_like, rolled
+from decoders.decoding.free_scores import words_within
 from decoders.decoding.free_text import Listener, Timing, text_features
 from decoders.decoding.identification import sliding_windows, window_correlations
 from decoders.decoding.likelihood import Floats
@@ -104,7 +105,7 @@ def _passages(heard: Sequence[Words], targets: Sequence[Floats], length: int, tr
             continue
         for first, course in enumerate(sliding_windows(run, length)):
             start = first * tr
-            inside = words.select((words.middle >= start) & (words.middle < start + length * tr))
+            inside = words_within(words, start, start + length * tr)
             found.append(Passage(replace(inside, onset=inside.onset - start), np.asarray(course, dtype=np.float64)))
     return found
 

@@ -11,7 +11,6 @@ from decoders.errors import InputError
 from decoders.stats.declared import Corpus, Declaration, TimedRun
 
 ANALYSIS, SETTING = "free_text", "decoding.free_text"
-LANGUAGE: str = "language_model"
 
 
 def declare_free_text(
@@ -72,7 +71,7 @@ def language_corpus(declared: Declaration) -> Corpus:
     """
     for split in declared.splits:
         for corpus in split.corpora:
-            if corpus.kind == LANGUAGE:
+            if corpus.kind == "language_model":
                 return corpus
     remedy = "Look at preprocessed/quality.tsv for the runs that were excluded, and why."
     raise InputError("a subject who can be decoded", "none", SETTING, remedy)

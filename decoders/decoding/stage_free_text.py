@@ -28,7 +28,7 @@ from decoders.decoding.stage_language import corpus_text, read_language
 from decoders.decoding.symbols import spelled, words_of
 from decoders.errors import InputError
 from decoders.stage import Job
-from decoders.stats.declared import agreed, read_audited
+from decoders.stats.declared import Corpus, agreed, read_audited
 from decoders.stats.timed_runs import recorded
 from decoders.stimuli.embedding import Embedding, trigram_embedding
 from decoders.stimuli.timings import Words, words_by_stimulus
@@ -54,6 +54,8 @@ class _Runs:
     voxels : array of int
         Selected on the training runs.
     tr : float
+    corpus : Corpus
+        Of the language model.
     """
 
     known_x: list[NDArray[np.float32]]
@@ -63,6 +65,7 @@ class _Runs:
     names: list[str]
     voxels: NDArray[np.int64]
     tr: float
+    corpus: Corpus
 
 
 def run(job: Job) -> None:
@@ -73,7 +76,7 @@ def run(job: Job) -> None:
     words = words_by_stimulus(read_table(job.input("words"), text_columns=("stimulus", "word", "text")))
     runs = _read(job, words)
     windows = shared_windows([len(run) for run in runs.x], runs.tr, settings.window_s)
-    embedding = _embedding(job, voxels, words, subject)
+    embedding = _embedding(job, voxels, words, runs.corpus)
     _log_unknown(job, runs.heard, embedding)
     timing = Timing(runs.tr, lags=lags_in_volumes(runs.tr))
     listener = fit_listener(runs.known_x, runs.known, runs.voxels, WordVectors(embedding), timing, voxels.folds)
@@ -102,6 +105,7 @@ def _read(job: Job, words: dict[str, Words]) -> _Runs:
     return _Runs(
         [x[i] for i in trained], [x[i] for i in tested], [heard[i] for i in trained], [heard[i] for i in tested],
         [recordings[i].run for i in tested], _selected(job, mask, [rows.run for rows in split.train]), recordings[0].tr,
+        language_corpus(audited),
     )  # fmt: skip
 
 
@@ -137,11 +141,10 @@ def heard_in(recording: Recording, words: Words) -> Words:
     return replace(inside, onset=inside.onset - start, text=tuple(map(spelled, inside.word)))
 
 
-def _embedding(job: Job, voxels: VoxelMapSettings, words: dict[str, Words], subject: str) -> Embedding:
+def _embedding(job: Job, voxels: VoxelMapSettings, words: dict[str, Words], corpus: Corpus) -> Embedding:
     if voxels.features == "phantom":
-        rows = select_runs(read_manifest(job.input("manifest")), subject=subject)
+        rows = select_runs(read_manifest(job.input("manifest")), subject=job.labels["subject"])
         return phantom_vectors(rows, job.input("manifest"))
-    corpus = language_corpus(read_audited(job.input("splits"), job.input("leaks")))
     return trigram_embedding(words_of(corpus_text(corpus, words, job.settings.data.mirror)))
 
 

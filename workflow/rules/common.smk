@@ -129,8 +129,8 @@ def training_texts():
 
 def atlas_file():
     """The user's own label image that names clusters, where it is one for all subjects."""
-    atlas = VOXELS.atlas if VOXELS else None
-    return {"atlas": [atlas]} if atlas and Path(atlas).expanduser().is_file() else {}
+    path = Path(VOXELS.atlas) if VOXELS and VOXELS.atlas else None
+    return {"atlas": [str(path)]} if path and path.is_file() else {}
 
 
 def corpus_files(*names):
