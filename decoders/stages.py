@@ -162,11 +162,15 @@ def import_closure(module: str, without: frozenset[str] = frozenset()) -> set[st
     waiting = [module]
     while waiting:
         name = waiting.pop()
-        if name in seen or name in _NOT_DIGESTED or name in without:
+        if name in seen or name in without or _is_not_digested(name):
             continue
         seen.add(name)
         waiting.extend(_imports(_path_of(name)))
     return seen
+
+
+def _is_not_digested(name: str) -> bool:
+    return any(name == other or name.startswith(f"{other}.") for other in _NOT_DIGESTED)
 
 
 def _path_of(name: str) -> Path:

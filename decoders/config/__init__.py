@@ -1,0 +1,57 @@
+"""Every setting of a study, defined once: closed, strict, with units and sources.
+
+A study is a data set plus what to preprocess, and any of a decoding, a learning and an
+alignment block. A block that is absent is not computed. The same model tree is exported
+as the JSON schema in ``workflow/schemas``.
+"""
+
+from __future__ import annotations
+
+from decoders.config.alignment import AlignmentSettings, Comparator, Control, UserModel
+from decoders.config.base import Count, Name, NotNegative, Positive, Settings, Share
+from decoders.config.decoding import (
+    AllowedLeak,
+    DecodingSettings,
+    EncodingSettings,
+    FreeTextSettings,
+    LeakCheck,
+    NamesSettings,
+    VoxelMapSettings,
+)
+from decoders.config.learning import LearningSettings, TrainingSettings
+from decoders.config.read import json_schema, load_settings, parse_settings, parse_slice, pick, read_study
+from decoders.config.recordings import DataSettings, PhantomSettings, PreprocessSettings
+from decoders.config.study import ReportSettings, StudySettings
+
+__all__ = [
+    "AlignmentSettings",
+    "AllowedLeak",
+    "Comparator",
+    "Control",
+    "Count",
+    "DataSettings",
+    "DecodingSettings",
+    "EncodingSettings",
+    "FreeTextSettings",
+    "LeakCheck",
+    "LearningSettings",
+    "Name",
+    "NamesSettings",
+    "NotNegative",
+    "PhantomSettings",
+    "Positive",
+    "PreprocessSettings",
+    "ReportSettings",
+    "Settings",
+    "Share",
+    "StudySettings",
+    "TrainingSettings",
+    "UserModel",
+    "VoxelMapSettings",
+    "json_schema",
+    "load_settings",
+    "parse_settings",
+    "parse_slice",
+    "pick",
+    "read_study",
+]

@@ -1,0 +1,61 @@
+"""Settings of alignment: networks against recordings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from decoders.config.base import Name, Settings, Share
+
+Control = Literal[
+    "pixel",
+    "luminance",
+    "silhouette",
+    "gabor",
+    "gabor_flat",
+    "gist",
+    "hog",
+    "animacy",
+    "human",
+    "face",
+    "natural",
+    "category",
+]
+Comparator = Literal["spearman", "rho_a", "tau_a", "pearson", "cosine", "corr_cov", "cosine_cov"]
+
+
+class UserModel(Settings):
+    """A model of the user's own: an RDM, features, or weights of a registered architecture."""
+
+    name: Name = Field(description="Row of the tables: user:<name>.")
+    kind: Literal["rdm", "features", "weights"] = Field(description="What the file holds.")
+    path: str = Field(description="rdm: HDF5 or TSV; features: HDF5; weights: safetensors.")
+    architecture: Name | None = Field(None, description="Architecture of the weights (kind: weights).")
+
+
+class AlignmentSettings(Settings):
+    """Comparison of networks with recordings by RSA (alignment.md)."""
+
+    recordings: Literal["rdms", "estimates"] = Field(
+        "estimates", description="RDMs that the data set ships, or RDMs of our trial estimates."
+    )
+    task: str | None = Field(None, description="Task label of the runs (estimates); all when absent.")
+    regions: dict[Name, str] = Field(
+        default_factory=dict,
+        description="Region name to mask image, inside data.root (or absolute); '{subject}' is replaced. All voxels form the region 'all' when empty.",
+    )
+    rdm: Literal["correlation", "euclidean", "crossnobis"] = Field(
+        "correlation", description="Dissimilarity of recorded patterns."
+    )
+    comparators: tuple[Comparator, ...] = Field(
+        ("spearman", "rho_a"), min_length=1, description="The first is used for inference."
+    )
+    controls: tuple[Control, ...] = Field(
+        ("pixel", "luminance", "silhouette", "gabor", "gist", "hog"), description="Control RDMs of the pictures."
+    )
+    models: tuple[UserModel, ...] = Field((), description="The user's own models.")
+    layers: tuple[str, ...] | None = Field(None, description="Taps to compare; all when absent.")
+    n_bootstrap: int = Field(1000, ge=20, description="Bootstrap resamples over stimuli and subjects.")
+    correction: Literal["fdr", "max"] = Field("max", description="Correction within a family of tests.")
+    alpha: Share = Field(0.05, description="Level of the corrected tests.")
