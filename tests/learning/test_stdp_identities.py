@@ -526,7 +526,7 @@ def test_s2_1_no_update_at_the_desired_time_and_the_sign_changes_across_it():
 
 def test_s2_1_an_update_moves_the_target_forward_and_the_others_back():
     net = build_network("spikingmlp", 4, seed=0, width=0.1).double()
-    rule, batch = set_up(S2STDP, net, (3, 16, 16), group=1, threshold=0.1), batch_for(net, n=1, edge=16)
+    rule, batch = set_up(S2STDP, net, (3, 16, 16), group=1, gap=1.0), batch_for(net, n=1, edge=16)
     rule.begin_stage(Stage("output", 1), 300)
     first = rule.step(batch).monitors["gap"]
     for _ in range(298):
@@ -577,6 +577,32 @@ def test_s2_2_hidden_layers_are_untouched():
 def test_s2_2_fails_when_hidden_layers_move():
     with pytest.raises(AssertionError):
         check_s2_2(MovesHidden)
+
+
+class Drifts(S2STDP):
+    """Mutation: the sums of the weights are not restored."""
+
+    def read_outs(self):
+        return []
+
+
+def check_s2_3(kind):
+    net = build_network("spikingmlp", 4, seed=0, width=0.1).double()
+    rule, batch = set_up(kind, net, (3, 16, 16), group=2), batch_for(net, n=8, edge=16)
+    weights = net["output"].affine.weight, rule.companions["group"].weight
+    before = [weight.detach().clone() for weight in weights]
+    rule.begin_stage(Stage("output", 1), 5)
+    for _ in range(5):
+        rule.step(batch)
+    for weight, old in zip(weights, before, strict=True):
+        assert not torch.equal(weight, old)
+        torch.testing.assert_close(weight.sum(1), old.sum(1), **TOLERANCE)
+
+
+def test_s2_3_the_weights_of_a_neuron_keep_their_sum():
+    check_s2_3(S2STDP)
+    with pytest.raises(AssertionError):
+        check_s2_3(Drifts)
 
 
 def test_competition_groups_hold_their_neurons_beside_the_network():

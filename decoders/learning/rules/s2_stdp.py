@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -117,7 +117,9 @@ class S2STDP(FirstSpikeRule):
     alone and fades until its end: it rises for the winner at a target and falls for the others of that group by as
     much in all, so that the neurons of a group share the patterns of their class.
 
-    Weights have no bounds, biases stay. Batch reduction: the mean.
+    Weights have no bounds, and those of a neuron keep their sum, which is that of the source's normalisation for weights
+    of both signs: else a neuron that is held back at its early inputs grows on its late ones until it fires at
+    everything. Biases stay. Batch reduction: the mean.
     """
 
     info = RuleInfo(
@@ -134,10 +136,11 @@ class S2STDP(FirstSpikeRule):
     )
     fits_batch_within = 250
     options = {
-        "threshold": FirstSpikeRule.options["threshold"],
+        # Of the frozen layers, which nothing regulates: a higher one silences the upper ones.
+        "threshold": replace(FirstSpikeRule.options["threshold"], default=0.02),
         "output_threshold": Option(0.25, "Threshold of the read-out.", grid=(0.1, 0.25, 0.5)),
         "group": Option(1, "Neurons per class.", grid=(1, 2, 5)),
-        "gap": Option(1.0, "Steps between the desired times of targets and others.", grid=(0.5, 1.0, 2.0)),
+        "gap": Option(2.0, "Steps between the desired times of targets and others.", grid=(1.0, 2.0, 4.0)),
         "minus": Option(0.5, "Depression of inputs that did not spike in time; potentiation is 1."),
         "regulation": Option(0.005, "Step of the training threshold of a winner at a target."),
     }
@@ -149,6 +152,11 @@ class S2STDP(FirstSpikeRule):
         if group > 1:
             self.companions["group"] = nn.Linear(weight.shape[1], weight.shape[0] * (group - 1))
         self.extra["compartment"] = torch.zeros((group, weight.shape[0]), dtype=weight.dtype)
+
+    def read_outs(self) -> list[nn.Parameter]:
+        """Return the weights of the output neurons, and of the others of their groups."""
+        others = [self.companions["group"].weight] if "group" in self.companions else []
+        return [self.net["output"].affine.weight, *others]
 
     def race(self, x: Tensor) -> Race:
         """Run the network; return what the read-out reads and its potentials."""
@@ -173,6 +181,7 @@ class S2STDP(FirstSpikeRule):
         change = stdp_by_order(race.inputs, times, float(self.option["minus"]))
         update = torch.einsum("ngc,nc,nci->gci", won, desired.error, change) / len(won)
         self.write_groups(update)
+        self.means = [weight.mean(1, keepdim=True) for weight in self.read_outs()]
         at_target = won * target[:, None]
         self.move = at_target.mean(0) - at_target.sum(1, keepdim=True).mean(0) / won.shape[1]
         # A spike hides a value that is not finite: it shows in the loss.
@@ -200,7 +209,9 @@ class S2STDP(FirstSpikeRule):
             self.companions["group"].weight.grad = -update[1:].flatten(0, 1)
 
     def post_step(self) -> None:
-        """Move the training compartment."""
+        """Bring the weights of each neuron back to their sum, and move the training compartment."""
+        for weight, mean in zip(self.read_outs(), self.means, strict=True):
+            weight.add_(mean - weight.mean(1, keepdim=True))
         # It leaks, so that it balances recent wins and does not grow without bound.
         self.extra["compartment"].mul_(0.95).add_(float(self.option["regulation"]) * self.move)
 

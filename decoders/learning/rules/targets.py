@@ -55,7 +55,9 @@ class TargetRule(LearningRule):
         "feedback_inputs": Option(
             32, "Inputs of a batch that train the feedback of convolutions, which have many positions each."
         ),
-        "feedback_first": Option(0.0, "Share of the updates, at the beginning, in which the feedback alone learns."),
+        "feedback_first": Option(
+            0.0, "Share of the updates, at the beginning, in which the feedback alone learns; as many ease the rest in."
+        ),
     }
 
     def prepare(self) -> None:
@@ -89,13 +91,22 @@ class TargetRule(LearningRule):
         logits = passed[-1].h.detach()
         changes = self.changes(passed, self.output_change(logits, batch.y))
         scale = float(self.option["target_step"]) * len(logits)
-        if self.n_done < float(self.option["feedback_first"]) * self.n_steps:
-            scale *= 1e10  # far below the epsilon of Adam: nothing moves, and a dead layer is still noticed
         for visit in passed:
             visit.learn(-changes[visit.block.name] / scale)
         monitors = {"feedback_loss": self.learn_feedback(passed)}
         counters = {"forward": 2, "backward": 1, "inference_steps": 1}
         return Outcome(cross_entropy(logits, batch.y), logits, counters, monitors)
+
+    def forward_share(self) -> float:
+        """Return the share of the learning rate at which the network moves now: 0, then rising to 1."""
+        alone = float(self.option["feedback_first"]) * self.n_steps
+        # A start at the full rate, in the middle of the schedule, would kill layers.
+        return min(max(self.n_done / alone - 1, 0.0), 1.0) if alone else 1.0
+
+    def _schedule(self, optimizer: torch.optim.Optimizer) -> float:
+        rate = super()._schedule(optimizer)
+        optimizer.param_groups[0]["lr"] *= self.forward_share()
+        return rate
 
     def companion_parameters(self, stage: Stage) -> list[nn.Parameter]:
         """Return the parameters of inverse feedback; transposed feedback is learned by `post_step`."""
