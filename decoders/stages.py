@@ -97,10 +97,25 @@ STAGES: dict[str, Stage] = {
         ("alignment.recordings", "alignment.task", "alignment.regions", "alignment.rdm"),
     ),
     "align": Stage("decoders.alignment.stage", ("alignment", "seed")),
+    **{
+        name: Stage(f"decoders.alignment.certificate.{module}", ("certificate", "alignment", "seed"))
+        for name, module in (("certify-cell", "stage_cell"), ("certificate", "stage"))
+    },
     "verdict": Stage("decoders.stats.stage_verdict", ("alignment.alpha",)),
     "report": Stage(
         "decoders.report.stage",
-        ("study", "report", "data", "preprocess", "decoding", "learning", "alignment", "seed", "threads"),
+        (
+            "study",
+            "report",
+            "data",
+            "preprocess",
+            "decoding",
+            "learning",
+            "alignment",
+            "certificate",
+            "seed",
+            "threads",
+        ),
     ),
 }
 

@@ -7,7 +7,7 @@ as the JSON schema in ``workflow/schemas``.
 
 from __future__ import annotations
 
-from decoders.config.alignment import AlignmentSettings, Comparator, Control, UserModel
+from decoders.config.alignment import AlignmentSettings, CertificateSettings, Comparator, Control, UserModel
 from decoders.config.base import Count, Name, NotNegative, Positive, Settings, Share
 from decoders.config.decoding import (
     AllowedLeak,
@@ -26,6 +26,7 @@ from decoders.config.study import ReportSettings, StudySettings
 __all__ = [
     "AlignmentSettings",
     "AllowedLeak",
+    "CertificateSettings",
     "Comparator",
     "Control",
     "Count",

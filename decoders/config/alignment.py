@@ -59,3 +59,13 @@ class AlignmentSettings(Settings):
     n_bootstrap: int = Field(1000, ge=20, description="Bootstrap resamples over stimuli and subjects.")
     correction: Literal["fdr", "max"] = Field("max", description="Correction within a family of tests.")
     alpha: Share = Field(0.05, description="Level of the corrected tests.")
+
+
+class CertificateSettings(Settings):
+    """Simulated studies of known truth, through the study's own inference: how often it is wrong (alignment.md)."""
+
+    mode: Literal["quick", "full"] = Field(
+        "quick", description="Simulated studies of each kind: 60, in minutes (quick), or 2,000 (full)."
+    )
+    n_studies: int | None = Field(None, ge=20, description="Another number of simulated studies of each kind.")
+    n_resamples: int = Field(200, ge=100, description="Bootstrap resamples and permutations within each of them.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from decoders.config.alignment import AlignmentSettings
+from decoders.config.alignment import AlignmentSettings, CertificateSettings
 from decoders.config.base import Count, Name, Settings
 from decoders.config.decoding import DecodingSettings
 from decoders.config.learning import LearningSettings
@@ -29,6 +29,7 @@ class StudySettings(Settings):
     decoding: DecodingSettings | None = None
     learning: LearningSettings | None = None
     alignment: AlignmentSettings | None = None
+    certificate: CertificateSettings | None = None
     report: ReportSettings = ReportSettings()
 
     @model_validator(mode="after")

@@ -96,6 +96,9 @@ def max_correlated(
     if len(known) == 0:
         return corrected
     scaled = _standardised(draws[:, known])
+    if len(known) < len(scaled):
+        # As many normal weights as there are tests give deviates of the same correlation.
+        scaled = np.linalg.qr(scaled).R
     # In units of the normal deviate the smallest p is the largest statistic.
     extreme = norm.isf(p[known] / 2 if alternative == "two-sided" else p[known])
     largest = np.concatenate([_largest(scaled, size, rng, alternative) for size in _sizes(n_simulations)])
@@ -119,6 +122,6 @@ def _standardised(draws: NDArray[np.float64]) -> NDArray[np.float64]:
 def _largest(
     scaled: NDArray[np.float64], size: int, rng: np.random.Generator, alternative: Alternative
 ) -> NDArray[np.float64]:
-    # Normal weights on the resamples give deviates with exactly the draws' correlation.
+    # Normal weights on the rows give deviates with exactly the draws' correlation.
     deviates = rng.standard_normal((size, len(scaled))) @ scaled
     return np.asarray((np.abs(deviates) if alternative == "two-sided" else deviates).max(axis=1))

@@ -117,9 +117,9 @@ class S2STDP(FirstSpikeRule):
     alone and fades until its end: it rises for the winner at a target and falls for the others of that group by as
     much in all, so that the neurons of a group share the patterns of their class.
 
-    Weights have no bounds, and those of a neuron keep their sum, which is that of the source's normalisation for weights
-    of both signs: else a neuron that is held back at its early inputs grows on its late ones until it fires at
-    everything. Biases stay. Batch reduction: the mean.
+    Weights have no bounds, and those of a neuron keep their sum (the source's normalisation, for weights of both
+    signs): else a neuron that is held back at its early inputs grows on its late ones until it fires at everything.
+    Biases stay. Batch reduction: the mean.
     """
 
     info = RuleInfo(
@@ -153,10 +153,9 @@ class S2STDP(FirstSpikeRule):
             self.companions["group"] = nn.Linear(weight.shape[1], weight.shape[0] * (group - 1))
         self.extra["compartment"] = torch.zeros((group, weight.shape[0]), dtype=weight.dtype)
 
-    def read_outs(self) -> list[nn.Parameter]:
+    def read_outs(self) -> list[Tensor]:
         """Return the weights of the output neurons, and of the others of their groups."""
-        others = [self.companions["group"].weight] if "group" in self.companions else []
-        return [self.net["output"].affine.weight, *others]
+        return [self.net["output"].affine.weight, *(part for part in self.companions.parameters() if part.ndim == 2)]
 
     def race(self, x: Tensor) -> Race:
         """Run the network; return what the read-out reads and its potentials."""
