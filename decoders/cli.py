@@ -75,6 +75,15 @@ def _add_people_verbs(verbs: Any) -> None:
     doctor.set_defaults(function=_doctor)
     schema = verbs.add_parser("schema", help="print the JSON schema of a study file")
     schema.set_defaults(function=_schema)
+    certify = verbs.add_parser(
+        "certify", help="simulate studies of known truth, and count how often inference is wrong"
+    )
+    certify.add_argument("study", nargs="?", type=Path, help="study whose settings are certified; none: the defaults")
+    certify.add_argument("--full", action="store_true", help="2,000 studies of each kind (an hour) in place of 60")
+    certify.add_argument("--output", type=Path, default=Path("certificate.json"))
+    certify.add_argument("--rdms", type=Path, help="rdms.h5 of a study: its recordings with permuted labels count too")
+    certify.add_argument("--controls", type=Path, help="control_rdms.h5 of that study")
+    certify.set_defaults(function=_certify)
     rules = verbs.add_parser("rules", help="list the learning rules and the architectures that they train")
     rules.add_argument("--json", action="store_true", help="the whole table, with every reason")
     rules.add_argument("--options", metavar="RULE", help="list the options of a rule instead")
@@ -187,6 +196,13 @@ def _schema(options: argparse.Namespace) -> None:
     from decoders.config import json_schema
 
     print(json.dumps(json_schema(), indent=1))
+
+
+def _certify(options: argparse.Namespace) -> None:
+    from decoders.alignment.certificate.verb import certify
+
+    found = certify(options.study, options.full, options.output, options.rdms, options.controls)
+    print(f"{found['sentence']}\n{options.output}")
 
 
 def _rules(options: argparse.Namespace) -> None:

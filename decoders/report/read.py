@@ -51,6 +51,9 @@ _LABELS = (
     "needed",
     "passed",
     "detail",
+    "design",
+    "bound",
+    "verdict",
 )
 _TABLES = (
     "manifest",
@@ -69,6 +72,7 @@ _TABLES = (
     "rate",
     "halves",
     "leaks",
+    "certificate",
 )
 _ARRAYS = ("series", "controls", "rdms", "models", "names_arrays", "voxels_arrays", "encode_arrays", "pictures")
 
@@ -88,7 +92,7 @@ class Results:
     Attributes
     ----------
     settings : SettingsSlice
-        The blocks study, report, data, preprocess, decoding, learning, alignment, seed, threads.
+        The blocks study, report, data, preprocess, decoding, learning, alignment, certificate, seed, threads.
     tables : dict of str to DataFrame
         By the name of the input; absent tables are absent keys. The manifest also marks what preprocessing excluded.
     arrays : dict of str to list of Named

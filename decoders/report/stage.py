@@ -10,13 +10,13 @@ from decoders.errors import InputError
 from decoders.report.page import MOST_BYTES, render_page
 from decoders.report.provenance import summary as provenance_summary
 from decoders.report.read import Results, read_results
-from decoders.report.sections import about, alignment, decoding, landing, learning, quality, voxels
+from decoders.report.sections import about, alignment, certificate, decoding, landing, learning, quality, voxels
 from decoders.stage import Job
 from decoders.store.atomic import write_text
 from decoders.store.tables import write_json
 
 # In the order of the page.
-SECTIONS = (landing, decoding, voxels, alignment, learning, quality, about)
+SECTIONS = (landing, decoding, voxels, alignment, learning, certificate, quality, about)
 
 
 def run(job: Job) -> None:
@@ -70,6 +70,7 @@ def _facts(results: Results, settings: Any) -> Sequence[tuple[str, str]]:
         noun = "RDMs" if landing.of_rdms(used) else "Recordings"
         facts += [("People", str(used["subject"].nunique())), (noun, f"{len(used)} of {len(manifest)}")]
     blocks = {"decoding": settings.decoding, "learning": settings.learning, "alignment": settings.alignment}
+    blocks["certificate"] = settings.certificate
     facts += [("Analyses", ", ".join(name for name, block in blocks.items() if block is not None) or "quality only")]
     if settings.learning is not None:
         facts += [("Networks", str(len(results.cards)))]

@@ -18,6 +18,7 @@ shell.prefix(
     f'else python3 -m decoders.cli "$@"; fi; }}}}; '
 )
 
+from decoders.alignment.certificate.layout import RECORDED, cell_names
 from decoders.config import parse_settings, read_study
 from decoders.errors import CorticodeError
 from decoders.stage import SettingsSlice
@@ -76,6 +77,7 @@ wildcard_constraints:
     architecture="[a-z0-9]+",
     seed="[0-9]+",
     analysis="names|encode|voxels|free_text",
+    cell="[a-z]+(-[0-9x]+)?",
 
 
 def S(path):
@@ -273,6 +275,14 @@ def parts_of_maps(part):
     return lambda wildcards: [S(f"decoding/sub-{subject}_{part}.tsv") for subject in mapped_subjects()]
 
 
+def recorded_files():
+    """What the permuted recordings of the certificate need; simulated studies need nothing."""
+    def of_cell(path):
+        return lambda wildcards: path if wildcards.cell == RECORDED else []
+
+    return {"rdms": of_cell(S("alignment/rdms.h5")), "controls": of_cell(S("stimuli/control_rdms.h5"))}
+
+
 def page_inputs():
     """Everything that the page shows, by name; absent blocks have no inputs."""
     inputs = {"manifest": S("manifest.tsv"), "verdicts": S("verdicts.tsv")}
@@ -286,6 +296,8 @@ def page_inputs():
     if STUDY.alignment:
         inputs |= {part: S(f"stimuli/{file}") for part, file in PICTURE_FILES.items()}
         inputs |= {part: S(f"alignment/{file}") for part, file in ALIGNMENT_FILES.items()}
+    if STUDY.certificate:
+        inputs |= {"certificate": S("certificate/checks.tsv")}
     if STUDY.decoding:
         inputs |= {"decoding_scores": S("decoding/scores.tsv")}
         inputs |= {"leaks": S("decoding/leaks.tsv")} if DECODED else {}

@@ -11,15 +11,17 @@ from numpy.typing import NDArray
 
 from decoders.alignment.ceilings import noise_ceiling
 from decoders.alignment.certificate.findings import Bound, Finding, rate
+from decoders.alignment.certificate.layout import LAYOUT, Size
 from decoders.alignment.certificate.pair_level import pair_level_p
-from decoders.alignment.certificate.populations import REGION, Population, Size
+from decoders.alignment.certificate.populations import REGION, Population
 from decoders.alignment.comparators import compare
 from decoders.alignment.inference import Plan
 from decoders.alignment.models import Models
 from decoders.alignment.stage import Recorded, infer
 
 ALPHA = 0.05
-N_TRUTH = 4000
+# Studies behind the truth of the intervals: so many per study that is certified, and at most so many.
+TRUTH_SHARE, N_TRUTH = 20, 4000
 CHANCE, RULES = f"models against chance, {REGION}", f"rules against rules, {REGION}"
 CONTROLS = f"models against controls, {REGION}"
 
@@ -66,11 +68,6 @@ class Cell:
     size: Size
 
     @property
-    def name(self) -> str:
-        """File-safe name, e.g. ``equal-24x8x3`` (stimuli, subjects, seeds)."""
-        return f"{self.design}-{self.size.n_stimuli}x{self.size.n_subjects}x{self.size.n_seeds}"
-
-    @property
     def population(self) -> Population:
         """The population that studies are drawn from."""
         population = DESIGNS[self.design].population
@@ -83,7 +80,7 @@ class Cell:
             models, recorded = self.population.draw(self.size, rng)
             yield Study(models, recorded[0], infer(models, recorded, self.size.n_stimuli, plan, rng))
 
-    def expected_scores(self, comparator: str, rng: np.random.Generator, n: int = N_TRUTH) -> NDArray[np.float64]:
+    def expected_scores(self, comparator: str, n: int, rng: np.random.Generator) -> NDArray[np.float64]:
         """Return what each rule scores on average over studies of this size, (n_rules,): the truth of the intervals."""
         n_rules = len(self.population.rules)
         total = np.zeros(n_rules)
@@ -104,14 +101,11 @@ class Design:
     Attributes
     ----------
     population : Population
-    title : str
-        For the reader.
     check : callable
         Of cell, studies, plan and generator: the findings.
     """
 
     population: Population
-    title: str
     check: Check
 
 
@@ -127,7 +121,7 @@ def _null(cell: Cell, studies: list[Study], plan: Plan, rng: np.random.Generator
 
 
 def _equal(cell: Cell, studies: list[Study], plan: Plan, rng: np.random.Generator) -> list[Finding]:
-    truth = cell.expected_scores(plan.comparator, rng)
+    truth = cell.expected_scores(plan.comparator, _n_truth(studies), rng)
     covered = [_inside(study.row(CHANCE, "rule1"), truth[0]) for study in studies]
     zero = [_inside(study.row(RULES, "rule1", "rule2"), 0.0) for study in studies]
     above = [study.row(CONTROLS, "rule1", "control:1")["p"] <= ALPHA for study in studies]
@@ -140,7 +134,7 @@ def _equal(cell: Cell, studies: list[Study], plan: Plan, rng: np.random.Generato
 
 
 def _planted(cell: Cell, studies: list[Study], plan: Plan, rng: np.random.Generator) -> list[Finding]:
-    truth = cell.expected_scores(plan.comparator, rng)
+    truth = cell.expected_scores(plan.comparator, _n_truth(studies), rng)
     nothing = [study.row(CHANCE, "rule3")["p"] <= ALPHA for study in studies]
     strong = [study.row(CHANCE, "rule1")["p_corrected"] <= ALPHA for study in studies]
     weak = [study.row(CHANCE, "rule2")["p_corrected"] <= ALPHA for study in studies]
@@ -200,6 +194,10 @@ def _rate(cell: Cell, name: str, happened: Iterable[bool], bound: Bound, limit: 
     return rate(name, cell.design, cell.size.label, [bool(item) for item in happened], bound, limit)
 
 
+def _n_truth(studies: list[Study]) -> int:
+    return min(TRUTH_SHARE * len(studies), N_TRUTH)
+
+
 def _any(study: Study, family: str) -> bool:
     return bool((study.family(family)["p_corrected"] <= ALPHA).any())
 
@@ -209,19 +207,11 @@ def _inside(row: pd.Series, truth: float) -> bool:
 
 
 DESIGNS = {
-    "null": Design(Population((0.0, 0.0, 0.0), (0.0, 0.0)), "no model has anything to do with the subjects", _null),
-    "equal": Design(Population((0.6, 0.6, 0.6), (0.6,)), "three rules and a control, all equally good", _equal),
-    "planted": Design(Population((1.0, 0.6, 0.0), (0.3,)), "a strong, a weak and a worthless rule", _planted),
+    "null": Design(Population((0.0, 0.0, 0.0), (0.0, 0.0)), _null),
+    "equal": Design(Population((0.6, 0.6, 0.6), (0.6,)), _equal),
+    "planted": Design(Population((1.0, 0.6, 0.0), (0.3,)), _planted),
 }
-SIZES = (Size(24, 8, 3), Size(12, 5), Size(40, 15), Size(24, 1))
-# Fewer than ten stimuli are not resampled: differences are then about these stimuli alone.
-CELLS = {
-    cell.name: cell
-    for cell in [
-        *(Cell(design, size) for design in DESIGNS for size in SIZES),
-        Cell("null", Size(8, 10)),
-    ]
-}
+CELLS = {name: Cell(design, size) for name, (design, size) in LAYOUT.items()}
 
 
 def certify_cell(cell: Cell, n: int, plan: Plan, rng: np.random.Generator) -> list[Finding]:

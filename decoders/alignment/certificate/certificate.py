@@ -7,14 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from decoders.alignment.certificate.cells import CELLS
 from decoders.alignment.certificate.findings import Finding, judged
 from decoders.alignment.inference import Plan
 from decoders.config import AlignmentSettings, CertificateSettings
 from decoders.errors import CorticodeError
 
 N_STUDIES = {"quick": 60, "full": 2000}
-RECORDED = "recorded"
 
 
 def plan_of(settings: CertificateSettings, alignment: AlignmentSettings | None) -> Plan:
@@ -78,8 +76,3 @@ def require(certificate: dict[str, Any]) -> None:
     """
     if not certificate["passed"]:
         raise CorticodeError(f"The certificate is refused. {certificate['sentence']}")
-
-
-def cell_names(has_recordings: bool) -> list[str]:
-    """Return the names of all cells of a study."""
-    return [*CELLS, *([RECORDED] if has_recordings else [])]

@@ -12,32 +12,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from decoders.alignment.certificate.layout import Size
 from decoders.alignment.models import Kind, ModelRow, Models
 from decoders.alignment.rdm import feature_rdm, recorded_rdm
 from decoders.alignment.stage import Recorded
 
 N_FEATURES = 12
 REGION = "simulated"
-
-
-@dataclass(frozen=True)
-class Size:
-    """Numbers of a study.
-
-    Attributes
-    ----------
-    n_stimuli, n_subjects, n_seeds : int
-    """
-
-    n_stimuli: int
-    n_subjects: int
-    n_seeds: int = 1
-
-    @property
-    def label(self) -> str:
-        """How the size is called in the table."""
-        seeds = f", {self.n_seeds} seeds" if self.n_seeds > 1 else ""
-        return f"{self.n_stimuli} stimuli, {self.n_subjects} subject{'s' * (self.n_subjects > 1)}{seeds}"
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from decoders.alignment.certificate.cells import CELLS, certify_cell
-from decoders.alignment.certificate.certificate import RECORDED, n_studies, plan_of, table
+from decoders.alignment.certificate.certificate import n_studies, plan_of, table
 from decoders.alignment.certificate.findings import Finding
+from decoders.alignment.certificate.layout import RECORDED
 from decoders.alignment.certificate.recorded import certify_recorded
 from decoders.alignment.models import control_rows
 from decoders.alignment.stage import read_recorded

@@ -10,6 +10,7 @@ from decoders.data.registry import registry
 from decoders.report.blocks import Block, Fold, Notice, Section, parts
 from decoders.report.exclusions import left_out
 from decoders.report.read import Results
+from decoders.report.sections.certificate import broken
 from decoders.report.sections.verdict_groups import group_table
 from decoders.report.sections.verdicts import KINDS, kind_of, verdict_table
 from decoders.report.words import control_title, count, listed, parse_model, text
@@ -22,7 +23,7 @@ def section(results: Results) -> Section:
         "or not above chance. "
         "The other sections show what the verdicts rest on and claim no more."
     )
-    blocks = [excluded_notice(results), matched_notice(results), *_tables(results.table("verdicts"))]
+    blocks = [broken(results), excluded_notice(results), matched_notice(results), *_tables(results.table("verdicts"))]
     return Section("verdicts", "Verdicts", lead, parts(("", blocks)))
 
 

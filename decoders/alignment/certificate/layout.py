@@ -1,0 +1,50 @@
+"""Which simulated studies a certificate is made of; light, since the workflow reads it at every start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RECORDED = "recorded"
+# What the reader is told of each design; `decoders.alignment.certificate.cells` holds the designs.
+DESIGNS = {
+    "null": "no model has anything to do with the subjects",
+    "equal": "three rules and a control, all equally good",
+    "planted": "a strong, a weak and a worthless rule, and a weak control",
+    "permuted": "the study's own recordings with permuted stimulus labels",
+}
+
+
+@dataclass(frozen=True)
+class Size:
+    """Numbers of a simulated study.
+
+    Attributes
+    ----------
+    n_stimuli, n_subjects, n_seeds : int
+    """
+
+    n_stimuli: int
+    n_subjects: int
+    n_seeds: int = 1
+
+    @property
+    def label(self) -> str:
+        """How the size is called in the table."""
+        seeds = f", {self.n_seeds} seeds" if self.n_seeds > 1 else ""
+        return f"{self.n_stimuli} stimuli, {self.n_subjects} subject{'s' * (self.n_subjects > 1)}{seeds}"
+
+
+SIZES = (Size(24, 8, 3), Size(12, 5), Size(40, 15), Size(24, 1))
+LAYOUT = {
+    f"{design}-{size.n_stimuli}x{size.n_subjects}x{size.n_seeds}": (design, size)
+    for design, size in [
+        *((design, size) for design in ("null", "equal", "planted") for size in SIZES),
+        # Fewer than ten stimuli are not resampled: differences are then about these stimuli alone.
+        ("null", Size(8, 10)),
+    ]
+}
+
+
+def cell_names(has_recordings: bool) -> list[str]:
+    """Return the names of all cells of a study."""
+    return [*LAYOUT, *([RECORDED] if has_recordings else [])]
