@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from decoders.stats.resampling import Factors, crossed_variance, draw_counts, factor_sets
+from decoders.stats.resampling import Factors, crossed_variance, draw_counts, effective_df, factor_sets
 
 MIN_STIMULI = 10
 
@@ -41,8 +41,8 @@ class Contrast:
         Mean over subjects and seeds, on the data as they are.
     variance : float
         Of the estimate, over the factors that were resampled; not a number when none was.
-    df : int
-        Levels of the smallest resampled factor, less one.
+    df : float
+        Effective degrees of freedom of the variance (`effective_df`); 0 when no factor was resampled.
     draws : array of shape (n_resamples,)
         Estimates when all factors are resampled; empty when none was.
     n_seeds : int
@@ -55,7 +55,7 @@ class Contrast:
     reference: str
     estimate: float
     variance: float
-    df: int
+    df: float
     draws: NDArray[np.float64]
     n_seeds: int
     n_lost: int = 0
@@ -174,9 +174,11 @@ def evaluate(
         return Contrast(model, reference, estimate, float("nan"), 0, np.zeros(0), n_seeds)
     draws = {chosen: _draws(scores, chosen, full, resampled) for chosen in factor_sets(levels)}
     joint = draws[frozenset(levels)]
-    variance = crossed_variance({key: float(np.nanvar(values, ddof=1)) for key, values in draws.items()}, levels)
+    parts = {key: float(np.nanvar(values, ddof=1)) for key, values in draws.items()}
+    variance = float(crossed_variance(parts, levels))
     lost = int((~np.isfinite(joint)).sum())
-    return Contrast(model, reference, estimate, float(variance), min(levels.values()) - 1, joint, n_seeds, lost)
+    df = effective_df(variance, parts, levels)
+    return Contrast(model, reference, estimate, variance, df, joint, n_seeds, lost)
 
 
 def _draws(
@@ -214,7 +216,7 @@ def method_sentence(scores: Scores, contrasts: Sequence[Contrast], comparator: s
     if any(item.n_seeds > 1 for item in contrasts):
         resampled.append("seeds")
     over = f"bootstrap over {', '.join(resampled)} ({n_resamples})"
-    text = f"{comparator}; {over}, corrected variance, t-test, df = min(n) - 1"
+    text = f"{comparator}; {over}, corrected variance, t-test, effective df (Satterthwaite)"
     if not resampled:
         text = f"{comparator}; no factor to resample, no test"
     lost = max((item.n_lost for item in contrasts), default=0)

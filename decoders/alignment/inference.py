@@ -180,10 +180,10 @@ def _p(tested: Sequence[Contrast], alternative: Alternative) -> NDArray[np.float
     return np.where(df > 0, t_test(estimates, variances, np.maximum(df, 1), alternative), np.nan)
 
 
-def _columns(tested: Sequence[Contrast]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+def _columns(tested: Sequence[Contrast]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     estimates = np.array([item.estimate for item in tested], dtype=np.float64)
     variances = np.array([item.variance for item in tested], dtype=np.float64)
-    return estimates, variances, np.array([item.df for item in tested], dtype=np.int64)
+    return estimates, variances, np.array([item.df for item in tested], dtype=np.float64)
 
 
 def _rows(name: str, region: str, tested: Sequence[Contrast], scores: Scores, plan: Plan) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from decoders.stats.resampling import (
     bootstrap_interval,
     crossed_variance,
     draw_counts,
+    effective_df,
     factor_sets,
     t_interval,
     t_test,
@@ -116,3 +117,42 @@ def test_counts_and_intervals():
     low, high = bootstrap_interval(np.arange(20.0), np.random.default_rng(0))
     assert low < 9.5 < high
     assert np.isnan(bootstrap_interval(np.ones(1), np.random.default_rng(0))).all()
+
+
+def parts(**variances):
+    return {frozenset(name): value for name, value in variances.items()}
+
+
+def check_effective_df(df_of):
+    # One factor brings all variance; two bring as much each; one hardly matters, however few its levels.
+    assert df_of(1.0, parts(a=1.0), {"a": 7}) == pytest.approx(6)
+    assert df_of(2.0, parts(a=1.0, b=1.0), {"a": 9, "b": 9}) == pytest.approx(16)
+    assert df_of(1.0, parts(a=1.0, b=1e-9), {"a": 9, "b": 3}) == pytest.approx(8)
+    # Between the least and the sum, also where the correction made the variance small or large.
+    assert df_of(0.1, parts(a=1.0, b=1.0), {"a": 9, "b": 3}) == 2
+    assert df_of(9.0, parts(a=1.0, b=1.0), {"a": 9, "b": 3}) == 10
+    assert df_of(0.0, parts(a=0.0, b=0.0), {"a": 9, "b": 3}) == 2
+
+
+def test_effective_df_is_satterthwaites():
+    check_effective_df(lambda *args: effective_df(*args, small_sample=False))
+    with pytest.raises(AssertionError):  # the smallest factor decides, as it used to
+        check_effective_df(lambda variance, found, levels: min(levels.values()) - 1)
+
+
+def test_effective_df_gives_the_right_tails_where_the_least_gives_none():
+    """Means over crossed effects of 3 seeds and 12 subjects, with hardly any spread between the seeds."""
+    rng = np.random.default_rng(0)
+    levels = {"seed": 3, "subject": 12}
+    wrong = {"effective": 0, "least": 0}
+    for _ in range(1000):
+        seed, subject = 0.2 * rng.standard_normal(3), rng.standard_normal(12)
+        values = seed[:, None] + subject + 0.3 * rng.standard_normal((3, 12))
+        single = {"seed": values.mean(1).var() / 3, "subject": values.mean(0).var() / 12}
+        variances = {frozenset({name}): value for name, value in single.items()}
+        variances[frozenset(levels)] = sum(single.values()) + values.var() / 36
+        variance = float(crossed_variance(variances, levels))
+        for name, df in (("effective", effective_df(variance, variances, levels)), ("least", 2)):
+            wrong[name] += t_test(values.mean(), variance, df) <= 0.05
+    assert 25 <= wrong["effective"] <= 72
+    assert wrong["least"] <= 5
