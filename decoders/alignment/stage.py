@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from decoders.alignment.beyond import beyond_controls
 from decoders.alignment.bootstrap import resampled_scores
 from decoders.alignment.ceilings import noise_ceiling
 from decoders.alignment.comparators import compare
@@ -77,7 +78,12 @@ def ceiling_table(recorded: Sequence[Recorded], comparators: Sequence[str]) -> p
 
 
 def bootstrap_scores(
-    models: Models, recorded: Sequence[Recorded], n_stimuli: int, plan: Plan, rng: np.random.Generator
+    models: Models,
+    recorded: Sequence[Recorded],
+    n_stimuli: int,
+    counts: NDArray[np.int64] | None,
+    plan: Plan,
+    rng: np.random.Generator,
 ) -> dict[str, Scores]:
     """Return the scores per region, with stimuli resampled alike in all regions.
 
@@ -86,11 +92,11 @@ def bootstrap_scores(
     models : Models
     recorded : sequence of Recorded
     n_stimuli : int
-        Below 10 the stimuli are not resampled: too few distinct resamples.
+    counts : array of shape (n_resamples, n_stimuli) or None
+        How often each stimulus is drawn; None where the stimuli are not resampled.
     plan : Plan
     rng : Generator
     """
-    counts = draw_counts(n_stimuli, plan.n_resamples, rng) if n_stimuli >= MIN_STIMULI else None
     numbers = [len(model.rows) for model in models.joined("network")]
     # Contrasts of rules with other seeds pair those in common, so any smaller number may occur.
     wanted = range(2, max(numbers, default=1) + 1)
@@ -128,10 +134,14 @@ def infer(
         Columns of `inference` and null_mean, model, reference.
     """
     orders = label_permutations(n_stimuli, plan.n_resamples, rng)
-    scores = bootstrap_scores(models, recorded, n_stimuli, plan, rng)
+    # With fewer stimuli there are too few distinct resamples.
+    counts = draw_counts(n_stimuli, plan.n_resamples, rng) if n_stimuli >= MIN_STIMULI else None
+    scores = bootstrap_scores(models, recorded, n_stimuli, counts, plan, rng)
     rdms = {region.region: region.rdms for region in recorded}
     subjects = {region.region: region.subjects for region in recorded}
-    return all_families(models, rdms, subjects, scores, plan, orders, rng)
+    plain = all_families(models, rdms, subjects, scores, plan, orders, rng)
+    tables = [plain, *beyond_controls(models, rdms, scores, counts, plan, rng)]
+    return pd.concat([table for table in tables if len(table)], ignore_index=True)
 
 
 def read_recorded(path: str) -> tuple[list[Recorded], Stimuli]:

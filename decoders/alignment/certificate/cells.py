@@ -15,6 +15,7 @@ from decoders.alignment.certificate.layout import LAYOUT, Size
 from decoders.alignment.certificate.pair_level import pair_level_p
 from decoders.alignment.certificate.populations import REGION, Population
 from decoders.alignment.comparators import compare
+from decoders.alignment.contrasts import MIN_STIMULI
 from decoders.alignment.inference import Plan
 from decoders.alignment.models import Models
 from decoders.alignment.stage import Recorded, infer
@@ -23,7 +24,7 @@ ALPHA = 0.05
 # Studies behind the truth of the intervals: so many per study that is certified, and at most so many.
 TRUTH_SHARE, N_TRUTH = 20, 4000
 CHANCE, RULES = f"models against chance, {REGION}", f"rules against rules, {REGION}"
-CONTROLS = f"models against controls, {REGION}"
+CONTROLS, BEYOND = f"models against controls, {REGION}", f"models beyond all controls together, {REGION}"
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,11 @@ def _null(cell: Cell, studies: list[Study], plan: Plan, rng: np.random.Generator
         _uniform(cell, alone, plan, rng),
         _rate(cell, "any corrected p against chance <= .05 where there is nothing", any_wrong, "at most"),
     ]
-    return [*found, *_differences(cell, studies, rng)] if cell.size.n_stimuli >= 10 else found
+    if cell.size.n_stimuli < MIN_STIMULI:
+        return found
+    beyond = [study.row(BEYOND, "rule1", "all")["p"] <= ALPHA for study in studies]
+    held = _rate(cell, "p beyond all controls together <= .05 where there is nothing", beyond, "at most")
+    return [*found, held, *_differences(cell, studies, rng)]
 
 
 def _equal(cell: Cell, studies: list[Study], plan: Plan, rng: np.random.Generator) -> list[Finding]:
