@@ -2,7 +2,8 @@
 
 ``python benchmarks/summarise_study.py objects92 haxby2001`` reads ``results/<study>`` and writes
 ``benchmarks/results/study_<study>.json``. With ``--renew COMMIT`` before them only the networks that were trained
-again, by that commit, replace those in the file (after a rule was mended); each row says which commit trained it.
+again, by that commit, replace those in the file (after a rule was mended, or for one that was added); each row says
+which commit trained it.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ def renewed(study: str, trained_by: str) -> dict[str, Any]:
     old = json.loads((FOLDER / f"study_{study}.json").read_text())
     figures, now = old["figures"], summarise(Path("results") / study)
     fresh = {_key(row): {**row, "commit": trained_by} for row in now["networks"]}
-    figures["networks"] = [fresh.get(_key(row), {"commit": old["commit"], **row}) for row in figures["networks"]]
+    kept = {_key(row): {"commit": old["commit"], **row} for row in figures["networks"]}
+    figures["networks"] = list({**kept, **fresh}.values())
     return figures
 
 
