@@ -90,7 +90,9 @@ class VoxelMapSettings(Settings):
     hidden: Count = Field(32, description="Dimensions of the linear read-out.")
     epochs: Count = Field(120, description="Passes over the training runs.")
     folds: int = Field(4, ge=2, description="Cross-fitting folds over runs; at most as many as training runs.")
-    n_null_gates: int = Field(1, ge=0, description="Null gates (targets rolled in time).")
+    n_null_gates: int = Field(
+        8, ge=0, description="Null pairings (text of other runs, rolled in time): their maximum is the cut of the maps."
+    )
     gate: Literal["voxel", "volume"] = Field(
         "voxel", description="One openness per voxel, or per voxel and volume by a 3D-CNN (an experiment)."
     )

@@ -80,7 +80,7 @@ def test_held_out_runs_do_not_train_the_readout():
     from decoders.decoding.bottleneck import _Trainer
 
     def readout(x):
-        trainer = _Trainer(x, targets, MASK, SETTINGS, (1, 2), 5, 0, True)
+        trainer = _Trainer(x, targets, MASK, SETTINGS, (1, 2), 5, 0, True, SETTINGS.beta)
         trainer._step([[0, 2], [1, 3], [4], [5]])
         return trainer.predictors[0].linear.weight.detach().numpy()
 
@@ -163,3 +163,11 @@ def test_too_few_runs_or_volumes_are_refused():
     short = [run[:15] for run in x]
     with pytest.raises(InputError, match="runs of at least 19 volumes, found 15"):
         train_gate(short, targets, MASK, SETTINGS.model_copy(update={"folds": 3}), 2.0, seed=0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_stops_the_training(value):
+    x, targets = brain(n_runs=4)
+    x[2][50, 7] = value
+    with pytest.raises(InputError, match="a finite loss of the voxel gate"):
+        train_gate(x, targets, MASK, SETTINGS.model_copy(update={"epochs": 2}), 2.0, seed=0)
