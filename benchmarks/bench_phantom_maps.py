@@ -56,7 +56,7 @@ def _recordings(study: StudySettings, folder: Path) -> dict[str, list[Path]]:
     for run in read_manifest(manifest):
         if run.run in VALIDATION:
             continue
-        paths.append(folder / f"{run.run_id}.h5")
+        paths.append(folder / f"{run.run_id}_recording.h5")
         _run(study, "preprocess", {"manifest": [manifest]}, {"recording": paths[-1]}, run=run.run_id)
     quality = {"quality": folder / "quality.tsv", "series": folder / "quality.h5"}
     _run(study, "quality", {"manifest": [manifest], "recording": paths}, quality)
