@@ -50,12 +50,13 @@ def _recordings(study: StudySettings, folder: Path) -> dict[str, list[Path]]:
     manifest = folder / "manifest.tsv"
     _run(study, "simulate", {}, {"bids": folder / "bids"})
     _run(study, "manifest", {"bids": [folder / "bids"]}, {"manifest": manifest})
+    lines = manifest.read_text(encoding="utf-8").splitlines(keepends=True)
+    aside = tuple(f"_run-{run}\t" for run in VALIDATION)
+    manifest.write_text("".join(line for line in lines if not any(run in line for run in aside)), encoding="utf-8")
     words = {"words": folder / "words.tsv", "characters": folder / "characters.tsv"}
     _run(study, "text", {"manifest": [manifest]}, words)
     paths = []
     for run in read_manifest(manifest):
-        if run.run in VALIDATION:
-            continue
         paths.append(folder / f"{run.run_id}_recording.h5")
         _run(study, "preprocess", {"manifest": [manifest]}, {"recording": paths[-1]}, run=run.run_id)
     quality = {"quality": folder / "quality.tsv", "series": folder / "quality.h5"}
