@@ -21,8 +21,8 @@ import yaml
 from common import FOLDER, commit, write_result
 
 from decoders.config import StudySettings, parse_settings
-from decoders.data.manifest import read_manifest
-from decoders.stage import SettingsSlice, provenance_path, run_stage
+from decoders.data.manifest import read_manifest, write_manifest
+from decoders.stage import SettingsSlice, run_stage
 from decoders.store.tables import read_table
 
 STUDY = Path(__file__).resolve().parents[1] / "config" / "studies" / "phantom.yaml"
@@ -50,10 +50,7 @@ def _recordings(study: StudySettings, folder: Path) -> dict[str, list[Path]]:
     manifest = folder / "manifest.tsv"
     _run(study, "simulate", {}, {"bids": folder / "bids"})
     _run(study, "manifest", {"bids": [folder / "bids"]}, {"manifest": manifest})
-    lines = manifest.read_text(encoding="utf-8").splitlines(keepends=True)
-    provenance_path(manifest).unlink()  # it holds the checksum of all runs
-    aside = tuple(f"_run-{run}\t" for run in VALIDATION)
-    manifest.write_text("".join(line for line in lines if not any(run in line for run in aside)), encoding="utf-8")
+    write_manifest(manifest, [run for run in read_manifest(manifest) if run.run not in VALIDATION])
     words = {"words": folder / "words.tsv", "characters": folder / "characters.tsv"}
     _run(study, "text", {"manifest": [manifest]}, words)
     paths = []
