@@ -87,18 +87,19 @@ def _figures(study: StudySettings, inputs: dict[str, list[Path]], folder: Path) 
 def main() -> None:
     """Run all cases and write the result."""
     logging.basicConfig(level="WARNING")
-    kept = FOLDER / "phantom_maps.json"
-    figures: dict[str, Any] = json.loads(kept.read_text())["figures"] if kept.exists() else {}
     # The lower signal asks only whether nothing is claimed.
     cases = ((0.2, "phantom"), (0.2, "trigram"), (0.1, "phantom"))
     for grid in sys.argv[1:] or [SMALL]:
+        name_of_result = "phantom_maps" + ("" if grid == SMALL else f"_{grid}")
+        kept = FOLDER / f"{name_of_result}.json"
+        figures: dict[str, Any] = json.loads(kept.read_text())["figures"] if kept.exists() else {}
         for (r0, features), seed in itertools.product(cases if grid == SMALL else cases[:1], (0, 1, 2)):
-            case = f"{'' if grid == SMALL else grid + ', '}seed {seed}, r0 {r0}, features {features}"
+            case = f"seed {seed}, r0 {r0}, features {features}"
             with tempfile.TemporaryDirectory() as name:
                 study = _study(grid, seed, r0, features)
                 figures[case] = {**_figures(study, _recordings(study, Path(name)), Path(name)), "commit": commit()}
             print(case, figures[case], flush=True)
-            write_result("phantom_maps", "python benchmarks/bench_phantom_maps.py", figures)
+            write_result(name_of_result, f"python benchmarks/bench_phantom_maps.py {grid}", figures)
 
 
 if __name__ == "__main__":

@@ -79,7 +79,11 @@ class VoxelMapSettings(Settings):
     """Voxel information bottleneck on the grid (decoding.md, section 2)."""
 
     task: str | None = Field(None, description="Task label of the runs; all when absent.")
-    beta: float = Field(10.0, ge=0, description="Weight of the mean KL per voxel (nats) in the loss.")
+    beta: float = Field(
+        10.0,
+        ge=0,
+        description="Weight of the mean KL per voxel (nats) in the loss; beyond 2,000 voxels it grows with their number.",
+    )
     betas: tuple[float, ...] = Field(
         (), description="Further betas at which the gate is trained, for the rate-distortion curve; none: no curve."
     )

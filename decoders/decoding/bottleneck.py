@@ -1,8 +1,8 @@
 """The voxel information bottleneck, cross-fitted over runs: which voxels respond to the text.
 
-Loss = InfoNCE of windows + beta * mean KL per voxel (decoding.md, section 2). The gate takes its gradient
-only from runs that the read-out of that fold has not seen: on seen runs the read-out fits the noise of any
-voxel, and a jointly trained gate opens where overfitting is easiest.
+Loss = InfoNCE of windows + beta * mean KL per voxel (decoding.md, section 2; `kl_weight` for many voxels). The gate
+takes its gradient only from runs that the read-out of that fold has not seen: on seen runs the read-out fits the noise
+of any voxel, and a jointly trained gate opens where overfitting is easiest.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from decoders.errors import InputError
 
 TEMPERATURE = 0.1
 BATCH_RUNS = 2  # runs per fold and step
+VOXELS_OF_BETA = 2000
 LAG_SECONDS = (2.0, 4.0, 6.0, 8.0)
 Gate = VoxelGate | VolumeGate
 
@@ -176,6 +177,16 @@ def train_gate(
     return GateFit(logits_, m, kl_, capacity, np.array(curve))
 
 
+def kl_weight(beta: float, n_voxels: int) -> float:
+    """Return the weight of the mean KL per voxel: beta up to 2,000 voxels, growing with their number beyond.
+
+    More voxels repeat the same text, so that the task needs less of each: with the weight of 2,000 voxels a gate over
+    17,320 overfits (AUC .983 and AP .82 instead of .991 and .87 on phantom seed 100, where the smoothed encoding map
+    has .991 and .88). The growth makes the price of a nat that any voxel passes the same on all grids.
+    """
+    return beta * max(1.0, n_voxels / VOXELS_OF_BETA)
+
+
 def null_pairing(lengths: Sequence[int], rng: np.random.Generator) -> list[tuple[int, int]]:
     """Draw which run's text, rolled by how much, stands in for the text of each run.
 
@@ -223,9 +234,10 @@ class _Trainer:
     ) -> None:  # fmt: skip
         self.x, self.lengths = _Tensors(x), lengths_of(x)
         self.y = [torch.from_numpy(np.ascontiguousarray(run, dtype=np.float32)) for run in targets]
-        self.beta, self.lags, self.window, self.cross_fit = beta, lags, window, cross_fit
+        self.lags, self.window, self.cross_fit = lags, window, cross_fit
         self.generator = torch.Generator().manual_seed(seed)
         self.gate = self._make_gate(mask, settings, seed)
+        self.kl_weight = kl_weight(beta, self.gate.theta.numel())
         # Interleaved folds: slow changes over the session fall on both sides.
         self.fold = np.arange(len(x)) % settings.folds
         n_targets = self.y[0].shape[1]
@@ -284,7 +296,7 @@ class _Trainer:
                 "decoding.voxels", "Look for recordings with values that are not finite, or lower the learning rates.",
             )  # fmt: skip
         # Two gradients of two losses: the gate from held-out runs, the read-outs from their training runs.
-        for weights, loss in ((self.gate_weights, held + self.beta * kl), (self.weights, seen)):
+        for weights, loss in ((self.gate_weights, held + self.kl_weight * kl), (self.weights, seen)):
             for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
                 weight.grad = gradient
         self.gate_optimizer.step()

@@ -174,7 +174,8 @@ def _voxels(block: Any) -> str:
     return (
         "Responding voxels were located by an information bottleneck on the voxel grid: each voxel passes with a "
         "learnt gate or is replaced by noise; the loss adds "
-        f"{block.beta:g} times the mean bound on the information per voxel to a contrastive loss over "
+        f"{block.beta:g} times the mean bound on the information per voxel (more beyond 2,000 voxels, in proportion to "
+        "their number) to a contrastive loss over "
         f"{block.window_s:g}-s windows against {words}. Gates were smoothed "
         f"(sigma {block.sigma_voxels:g} voxels) and cross-fitted over runs in {block.folds} folds; "
         f"{count(block.n_null_gates, 'null pairing')} (text of other runs, rolled in time) gave the maximum that "

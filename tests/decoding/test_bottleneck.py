@@ -8,6 +8,7 @@ from decoders.config import VoxelMapSettings
 from decoders.decoding.bottleneck import (
     _window_starts,
     info_nce,
+    kl_weight,
     lags_in_volumes,
     null_pairing,
     paired,
@@ -171,3 +172,17 @@ def test_a_loss_that_is_not_finite_stops_the_training(value):
     x[2][50, 7] = value
     with pytest.raises(InputError, match="a finite loss of the voxel gate"):
         train_gate(x, targets, MASK, SETTINGS.model_copy(update={"epochs": 2}), 2.0, seed=0)
+
+
+def test_the_price_of_a_nat_is_the_same_on_all_large_grids():
+    assert [kl_weight(10.0, n) for n in (20, 2000, 20000)] == [10, 10, 100]
+    assert kl_weight(10.0, 60000) / 60000 == pytest.approx(kl_weight(10.0, 2000) / 2000)
+
+
+def test_the_loss_of_the_gate_is_weighed_so(monkeypatch):
+    x, targets = brain(n_runs=4)
+    short = SETTINGS.model_copy(update={"epochs": 3})
+    plain, dearer = (train_gate(x, targets, MASK, short, 2.0, seed=0, beta=beta).logits for beta in (10.0, 50.0))
+    monkeypatch.setattr("decoders.decoding.bottleneck.VOXELS_OF_BETA", int(MASK.sum()) / 5)
+    np.testing.assert_array_equal(train_gate(x, targets, MASK, short, 2.0, seed=0).logits, dearer)
+    assert not np.array_equal(plain, dearer)
