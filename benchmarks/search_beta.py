@@ -1,9 +1,9 @@
 """Find the weight of the bottleneck that holds over grid sizes, on the phantoms that are set aside for choices.
 
-``python benchmarks/search_beta.py [GRID ...]`` (default 16x20x16 32x40x32) trains the gate at several betas (whose weight
-grows beyond 2,000 voxels: `kl_weight`) on the
-phantom seeds 100-102 at r0 .2 with matched features, 13 runs, and writes the recovery of the planted voxels by the
-gate and by the smoothed encoding map to ``benchmarks/results/search_beta.json``. Seeds 0-2 are never read here.
+``python benchmarks/search_beta.py [GRID ...]`` (default 16x20x16 32x40x32) trains the gate at several betas, whose
+weight grows beyond 2,000 voxels (`kl_weight`), on the phantom seeds 100-102 at r0 .2 with matched features, 13 runs,
+and writes the recovery of the planted voxels by the gate and by the smoothed encoding map to
+``benchmarks/results/search_beta.json``. Seeds 0-2 are never read here.
 """
 
 from __future__ import annotations
