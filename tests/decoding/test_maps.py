@@ -15,7 +15,7 @@ from decoders.decoding.listening import prepare
 from decoders.decoding.refit import decode_runs, identification_scores
 from decoders.decoding.splits_voxels import declare_voxels
 from decoders.decoding.stage_voxels import oracle, recovery_table, refit
-from decoders.decoding.voxel_maps import VoxelMaps, gather, locate, map_pairing, with_null_text
+from decoders.decoding.voxel_maps import PairingMaps, VoxelMaps, gather, locate, map_pairing, with_null_text
 from decoders.errors import InputError
 from decoders.stats.timed_runs import recorded
 from decoders.store.recording import Recording
@@ -183,6 +183,35 @@ def test_null_pairings_of_the_workflow_do_not_hang_on_their_number(phantom):
     shift = [np.flatnonzero((run == one.targets[0][0]).all(1)) for run in heard.targets]
     source = next(i for i, found in enumerate(shift) if len(found) == 1)
     np.testing.assert_array_equal(np.roll(heard.features[source], -int(shift[source][0]), axis=0), one.features[0])
+
+
+def sharp_site(seed):
+    """Maps of a cube of planted voxels and of four nulls: noise per voxel, and two parts that smoothing blurs."""
+    rng = np.random.default_rng(seed)
+    mask, planted = np.ones((14, 14, 14), bool), np.zeros((14, 14, 14), bool)
+    planted[4:9, 4:9, 4:9] = True
+
+    def one(signal):
+        r = (signal * planted[mask] + 0.3 * rng.normal(size=mask.sum())).astype(np.float32)
+        blurred = maps.smooth_in_mask(r, mask, 1.0)
+        return PairingMaps(GateFit(2 * blurred, blurred, blurred, blurred, np.zeros((1, 3))), r, blurred)
+
+    return one(1.0), [one(0.0) for _ in range(4)], planted[mask]
+
+
+def false_share(heard, nulls, planted):
+    found = gather(heard, nulls)
+    return maps.above_cut(found.combined, maps.null_maximum(found.nulls)["combined"], planted)[0]
+
+
+def test_the_combined_map_does_not_leak_over_borders(monkeypatch):
+    sites = [sharp_site(seed) for seed in range(3)]
+    sharp = [false_share(*site) for site in sites]
+    # A mutation: without the r of the voxel itself smoothing carries the site over its border.
+    monkeypatch.setattr(PairingMaps, "parts", property(lambda self: [self.gate.logits, self.encoding]))
+    leaking = [false_share(*site) for site in sites]
+    assert min(leaking) > 0.15
+    assert np.mean(sharp) < np.mean(leaking) / 2
 
 
 def test_the_cut_is_the_maximum_over_all_nulls(phantom):

@@ -101,6 +101,10 @@ def test_many_runs_are_never_in_memory_at_once(tmp_path, monkeypatch):
     train_gate(stored, targets, mask, SHORT, 2.0, seed=0)
     assert largest_batch(24, 2) == 4
     assert max(held) == 4
+    # A mutation: a trainer that keeps what it has read holds all runs, and the same check sees it.
+    monkeypatch.setattr("decoders.decoding.bottleneck.largest_batch", lambda n_runs, folds: n_runs)
+    train_gate(stored, targets, mask, SHORT, 2.0, seed=0)
+    assert max(held) == 24
 
 
 @pytest.mark.parametrize(("n_runs", "folds"), [(4, 2), (9, 2), (13, 4), (52, 4), (5, 3), (11, 4)])
