@@ -161,6 +161,8 @@ def test_too_few_runs_or_volumes_are_refused():
     x, targets = brain(n_runs=3)
     with pytest.raises(InputError, match="at least 4 training runs"):
         train_gate(x, targets, MASK, SETTINGS, 2.0, seed=0)
+    with pytest.raises(InputError, match="one per fold, found 1"):
+        train_gate(x[:1], targets[:1], MASK, SETTINGS, 2.0, seed=0)
     short = [run[:15] for run in x]
     with pytest.raises(InputError, match="runs of at least 19 volumes, found 15"):
         train_gate(short, targets, MASK, SETTINGS.model_copy(update={"folds": 3}), 2.0, seed=0)

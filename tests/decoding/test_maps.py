@@ -300,6 +300,8 @@ def test_runs_are_brought_to_common_voxels():
         prepare([replace(a, mask=None)], {"s": words}, embedding, split_of([a, b], 1))
     with pytest.raises(InputError, match="more than 2 runs"):
         split_of([a, b], 2)
+    with pytest.raises(InputError, match="more than 1 runs, found 1"):
+        split_of([a], 1)
 
 
 def test_the_stage_from_folder_to_files(tmp_path, monkeypatch):
