@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 from common import FOLDER, write_result
 
+from decoders.store.arrays import read_arrays
 from decoders.store.tables import read_table
 
 
@@ -49,7 +50,19 @@ def summarise(folder: Path) -> dict[str, Any]:
     if (folder / "decoding/scores.tsv").exists():
         figures["decoding"] = _rows(read_table(folder / "decoding/scores.tsv"))
         figures["recovery"] = _rows(read_table(folder / "decoding/recovery.tsv"))
+        figures |= _gates(folder / "decoding")
     return figures
+
+
+def _gates(folder: Path) -> dict[str, Any]:
+    """Return what the spellers' gates let through, and how well those of halves of the runs agree beside a null."""
+    found = {
+        f"{path.name.split('_')[0]} {name}": record
+        for path in sorted(folder.glob("*_names.h5"))
+        for name, record in read_arrays(path, ()).attributes.items()
+        if name.startswith("gate_seed-")
+    }
+    return {"gates": found} if found else {}
 
 
 def renewed(study: str, trained_by: str) -> dict[str, Any]:

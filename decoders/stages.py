@@ -47,6 +47,15 @@ class Stage:
         return (*self.settings, *(key for key in ("threads",) if key not in self.settings))
 
 
+# Who is held out, and what text is taken for: what every stage on the voxel maps reads.
+_HEARD = tuple(f"decoding.voxels.{name}" for name in ("task", "features", "test_runs"))
+_GATE = tuple(
+    f"decoding.voxels.{name}"
+    for name in (
+        "beta", "sigma_voxels", "gate_lr", "readout_lr", "window_s", "hidden", "epochs", "folds", "gate", "head",
+    )
+)  # fmt: skip
+
 STAGES: dict[str, Stage] = {
     "simulate": Stage("decoders.simulate.stage", ("data.phantom", "data.mirror")),
     "manifest": Stage("decoders.data.stage", ("data",)),
@@ -69,29 +78,46 @@ STAGES: dict[str, Stage] = {
     **{
         f"splits-{analysis}": Stage(
             "decoders.decoding.stage_splits",
-            (f"decoding.{block}", "preprocess.drop_volumes", "preprocess.high_pass_s", *drawn),
+            (*read, "preprocess.drop_volumes", "preprocess.high_pass_s"),
         )
-        for analysis, block, drawn in (
-            ("names", "names", ()),
-            ("free_text", "free_text", ("decoding.voxels",)),
-            ("encode", "encoding", ("seed",)),
-            ("voxels", "voxels", ()),
+        for analysis, read in (
+            ("names", ("decoding.names",)),
+            ("free_text", ("decoding.free_text", *_HEARD)),
+            ("encode", ("decoding.encoding", "seed")),
+            ("voxels", _HEARD),
         )
     },
     "leaks": Stage("decoders.stats.stage_leaks", ("decoding.allowed_leaks", "data.mirror")),
     "names": Stage("decoders.decoding.stage_names", ("decoding.names", "seed")),
     "encode": Stage("decoders.decoding.stage_encode", ("decoding.encoding", "data.mirror", "seed")),
-    "clusters": Stage("decoders.decoding.stage_clusters", ("decoding.voxels",)),
-    "stability": Stage("decoders.decoding.stage_stability", ("decoding.voxels", "seed")),
+    "clusters": Stage("decoders.decoding.stage_clusters", ("decoding.voxels.atlas", "decoding.voxels.task")),
+    "stability": Stage(
+        "decoders.decoding.stage_stability",
+        (
+            *_HEARD,
+            *_GATE,
+            *(f"decoding.voxels.{name}" for name in ("betas", "halves", "n_null_gates", "select_share")),
+            "seed",
+        ),
+    ),
     "language": Stage(
         "decoders.decoding.stage_language",
         ("decoding.free_text.epochs", "decoding.free_text.max_words", "data.mirror", "seed"),
     ),
     "free_text": Stage(
-        "decoders.decoding.stage_free_text", ("decoding.free_text", "decoding.voxels", "data.mirror", "seed")
+        "decoders.decoding.stage_free_text",
+        ("decoding.free_text", *_HEARD, "decoding.voxels.folds", "data.mirror", "seed"),
     ),
-    "voxels": Stage("decoders.decoding.stage_voxels", ("decoding.voxels", "data.phantom", "seed")),
-    "decoding": Stage("decoders.decoding.stage_tables", ("decoding",)),
+    "gate": Stage("decoders.decoding.stage_gate", (*_HEARD, *_GATE, "seed")),
+    "voxels": Stage(
+        "decoders.decoding.stage_voxels",
+        (*_HEARD, "decoding.voxels.folds", "decoding.voxels.select_share", "data.phantom", "seed"),
+    ),
+    # One setting of each block says that it is there; whoever changes these has other scores anyway.
+    "decoding": Stage(
+        "decoders.decoding.stage_tables",
+        ("decoding.names.split", "decoding.encoding.delays", "decoding.voxels.test_runs"),
+    ),
     "rdms": Stage(
         "decoders.alignment.stage_rdms",
         ("alignment.recordings", "alignment.task", "alignment.regions", "alignment.rdm"),

@@ -61,6 +61,42 @@ def test_files_stay_short_enough_for_a_head(path):
     assert len(path.read_text().splitlines()) <= 600
 
 
+READERS = {
+    "atlas": {"clusters"},
+    "n_null_gates": {"stability"},
+    "halves": {"stability"},
+    "betas": {"stability"},
+    "select_share": {"voxels", "stability"},
+    "epochs": {"gate", "stability"},
+    "beta": {"gate", "stability"},
+    "test_runs": {
+        "splits-voxels", "splits-free_text", "gate", "voxels", "stability", "free_text", "decoding",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "value"), [
+    ("atlas", "label.nii"), ("n_null_gates", 3), ("halves", False), ("betas", [1.0]), ("select_share", 0.1),
+    ("epochs", 7), ("beta", 3.0), ("test_runs", 2),
+])  # fmt: skip
+def test_a_setting_of_the_voxel_maps_reaches_the_stages_that_read_it_and_no_other(name, value):
+    from decoders.config import parse_settings
+    from decoders.stage import SettingsSlice
+
+    def study(**voxels):
+        return parse_settings({
+            "study": "x", "data": {"source": "bids", "root": "bids"}, "preprocess": {},
+            "decoding": {"voxels": voxels, "free_text": {}},
+        })  # fmt: skip
+
+    before, after = study(), study(**{name: value})
+    changed = {
+        stage for stage in STAGES
+        if SettingsSlice.of(stage, before).dump() != SettingsSlice.of(stage, after).dump()
+    }  # fmt: skip
+    assert changed == READERS[name] | {"report"}
+
+
 @pytest.mark.parametrize("name", STAGES)
 def test_every_stage_has_its_function(name):
     assert callable(import_module(STAGES[name].module).run)

@@ -79,7 +79,11 @@ class VoxelMapSettings(Settings):
     """Voxel information bottleneck on the grid (decoding.md, section 2)."""
 
     task: str | None = Field(None, description="Task label of the runs; all when absent.")
-    beta: float = Field(10.0, ge=0, description="Weight of the mean KL per voxel (nats) in the loss.")
+    beta: float = Field(
+        10.0,
+        ge=0,
+        description="Weight of the mean KL per voxel (nats) in the loss; beyond 2,000 voxels it grows with their number.",
+    )
     betas: tuple[float, ...] = Field(
         (), description="Further betas at which the gate is trained, for the rate-distortion curve; none: no curve."
     )
@@ -90,7 +94,9 @@ class VoxelMapSettings(Settings):
     hidden: Count = Field(32, description="Dimensions of the linear read-out.")
     epochs: Count = Field(120, description="Passes over the training runs.")
     folds: int = Field(4, ge=2, description="Cross-fitting folds over runs; at most as many as training runs.")
-    n_null_gates: int = Field(1, ge=0, description="Null gates (targets rolled in time).")
+    n_null_gates: int = Field(
+        8, ge=0, description="Null pairings (text of other runs, rolled in time): their maximum is the cut of the maps."
+    )
     gate: Literal["voxel", "volume"] = Field(
         "voxel", description="One openness per voxel, or per voxel and volume by a 3D-CNN (an experiment)."
     )

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from decoders.decoding.stored_runs import Runs, StoredRun, StoredRuns
 from decoders.errors import InputError
 from decoders.store.recording import Recording
 
@@ -36,6 +37,11 @@ def common_mask(recordings: Sequence[Recording], where: str) -> NDArray[np.bool_
     return common
 
 
-def on_common_grid(recordings: Sequence[Recording], mask: NDArray[np.bool_]) -> list[NDArray[np.float32]]:
-    """Return each run in the voxels of `common_mask`, shape (n_volumes, n_voxels)."""
+def on_common_grid(recordings: Sequence[Recording], mask: NDArray[np.bool_]) -> Runs:
+    """Return each run in the voxels of `common_mask`, shape (n_volumes, n_voxels).
+
+    Of recordings whose data were left on disk (`read_recording_header`) so are those of the runs.
+    """
+    if recordings and all(r.path is not None for r in recordings):
+        return StoredRuns([StoredRun(r.path, len(r.time), np.flatnonzero(mask[r.mask])) for r in recordings])  # type: ignore[arg-type]
     return [np.ascontiguousarray(r.data[:, mask[r.mask]]) for r in recordings]

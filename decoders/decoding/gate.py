@@ -162,12 +162,15 @@ class GatedReadout(nn.Module):
         scaled = torch.exp(gate.log_1m()).unsqueeze(1) * self.weight
         return scaled.T @ scaled
 
-    def forward(self, x: Tensor, gate: VoxelGate, generator: torch.Generator | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor | Sequence[Tensor], gate: VoxelGate, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Read out volumes.
 
         Parameters
         ----------
-        x : Tensor of shape (..., V)
+        x : Tensor of shape (..., V), or a sequence of them
+            Parts are read out one by one and joined along the first axis: no copy of the volumes is made.
         gate : VoxelGate
         generator : torch.Generator, optional
             Source of the noise; without it the expectation is returned.
@@ -176,16 +179,20 @@ class GatedReadout(nn.Module):
         -------
         Tensor of shape (..., d)
         """
+        parts = [x] if isinstance(x, Tensor) else x
         if generator is not None and self.weight.shape[0] < self.weight.shape[1]:
-            return gate.sample(x, generator) @ self.weight
+            return torch.cat([gate.sample(part, generator) @ self.weight for part in parts])
         # Equal to gate.mean(x) @ W, at half the cost: the gate scales the small factor.
-        mean = x @ (gate.m().unsqueeze(1) * self.weight)
+        gated = gate.m().unsqueeze(1) * self.weight
+        mean = torch.cat([part @ gated for part in parts])
         if generator is None:
             return mean
         covariance = self.covariance(gate)
         # Open gates send the covariance to zero: the relative jitter goes with it, the floor keeps the factor defined.
         ridge = self.jitter * covariance.diagonal().mean().detach() + torch.finfo(mean.dtype).tiny ** 0.5
-        factor = torch.linalg.cholesky(covariance + ridge * torch.eye(len(covariance), dtype=x.dtype, device=x.device))
+        factor = torch.linalg.cholesky(
+            covariance + ridge * torch.eye(len(covariance), dtype=mean.dtype, device=mean.device)
+        )
         return mean + _noise(mean.shape, mean, generator) @ factor.T
 
 

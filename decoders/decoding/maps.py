@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.decoding.encoding import correlate
+from decoders.decoding.stored_runs import voxel_blocks
 from decoders.models.ridge import Fold, fit_banded_ridge
 from decoders.store.atomic import atomic_path
 
@@ -17,13 +18,15 @@ ALPHAS = (10.0, 100.0, 1e3, 1e4)
 Runs = Sequence[NDArray[np.floating]]
 
 
-def encoding_map(x: Runs, features: Runs, bands: Sequence[int], n_folds: int, seed: int) -> NDArray[np.float32]:
+def encoding_map(
+    x: Sequence[NDArray[np.float32]], features: Runs, bands: Sequence[int], n_folds: int, seed: int
+) -> NDArray[np.float32]:
     """Return the held-out correlation of every voxel with its banded-ridge prediction from the text.
 
     Parameters
     ----------
     x : sequence of array of shape (n_volumes, n_voxels)
-        One per run.
+        One per run; they are read a block of voxels at a time.
     features : sequence of array of shape (n_volumes, n_features)
         Features of the text convolved with the haemodynamic response.
     bands : sequence of int
@@ -38,16 +41,19 @@ def encoding_map(x: Runs, features: Runs, bands: Sequence[int], n_folds: int, se
     array of shape (n_voxels,)
         Mean over held-out runs.
     """
+    features = [run.astype(np.float32) for run in features]
+    return np.concatenate([_encoding_r(block, features, bands, n_folds, seed) for _, block in voxel_blocks(x)])
+
+
+def _encoding_r(x: Runs, features: Runs, bands: Sequence[int], n_folds: int, seed: int) -> NDArray[np.float32]:
     fold = np.arange(len(x)) % n_folds
     r = []
     for k in range(n_folds):
         seen = np.flatnonzero(fold != k).tolist()
         X, Y = np.concatenate([features[i] for i in seen]), np.concatenate([x[i] for i in seen])
         inner = run_folds([len(x[i]) for i in seen], fold[seen])
-        model = fit_banded_ridge(X.astype(np.float32), Y, bands, ALPHAS, inner, seed)
-        r += [
-            correlate(model.predict(features[i].astype(np.float32)), x[i]) for i in np.flatnonzero(fold == k).tolist()
-        ]
+        model = fit_banded_ridge(X, Y, bands, ALPHAS, inner, seed)
+        r += [correlate(model.predict(features[i]), x[i]) for i in np.flatnonzero(fold == k).tolist()]
     return np.mean(r, axis=0).astype(np.float32)
 
 

@@ -17,10 +17,10 @@ from scipy.stats import spearmanr
 from decoders.config import VoxelMapSettings
 from decoders.decoding.bottleneck import GateFit, null_pairing, paired, train_gate
 from decoders.decoding.maps import recovery, top_share
+from decoders.decoding.stored_runs import Runs, some_runs
 
 RATE_COLUMNS = ("beta", "rate", "distortion", "openness", "rho_to_map", "dice_to_map", "auc", "ap")
 _LAST = 0.1  # share of the epochs over which the held-out loss is averaged: single epochs are noisy
-Runs = Sequence[NDArray[np.float32]]
 
 
 def agreement(one: NDArray[np.floating], other: NDArray[np.floating], share: float) -> tuple[float, float]:
@@ -69,7 +69,7 @@ def rate_distortion(
         without truth).
     """
     fits = {
-        beta: train_gate(x, targets, mask, settings.model_copy(update={"beta": beta}), tr, seed)
+        beta: train_gate(x, targets, mask, settings, tr, seed, beta=beta)
         for beta in dict.fromkeys((*settings.betas, settings.beta))
     }
     rows = [_rate_row(beta, fit, fits[settings.beta], settings.select_share, planted) for beta, fit in fits.items()]
@@ -99,12 +99,13 @@ def halves_agreement(
 ) -> pd.DataFrame:
     """Compare gates of disjoint halves of the runs, and gates of the same halves under null pairings.
 
-    Null gates are smoothed as the real ones are, so that what smoothness alone makes agree is in both rows.
+    Null gates are smoothed as the real ones are, so that what smoothness alone makes agree is in all rows.
 
     Returns
     -------
-    DataFrame with the rows ``data`` and ``null``
-        rho (Spearman, logits) and dice (of the highest `select_share` of voxels).
+    DataFrame with the rows ``data``, ``null`` (mean over pairings) and ``null_maximum`` (each column's highest)
+        rho (Spearman, logits) and dice (of the highest `select_share` of voxels). There are `n_null_gates` null
+        pairings, whose number is in n_pairings; without any, the row ``data`` stands alone.
 
     Raises
     ------
@@ -112,20 +113,25 @@ def halves_agreement(
         Fewer than twice as many runs as folds.
     """
     parts = [list(range(start, len(x), 2)) for start in (0, 1)]
-    rows = []
-    for name in ("data", "null"):
-        source = rng if name == "null" else None
+    found = []
+    for pairing in range(1 + settings.n_null_gates):
+        source = rng if pairing else None
         one, other = (_half(x, targets, part, mask, settings, tr, seed, source) for part in parts)
-        rho, dice = agreement(one, other, settings.select_share)
-        rows.append({"pairing": name, "rho": rho, "dice": dice, "n_runs": min(map(len, parts))})
-    return pd.DataFrame(rows)
+        found.append(agreement(one, other, settings.select_share))
+    nulls = np.array(found[1:])
+    rows = {"data": found[0]} | ({"null": nulls.mean(0), "null_maximum": nulls.max(0)} if len(nulls) else {})
+    return pd.DataFrame(
+        {"pairing": name, "rho": rho, "dice": dice, "n_runs": min(map(len, parts)),
+         "n_pairings": 1 if name == "data" else len(nulls)}
+        for name, (rho, dice) in rows.items()
+    )  # fmt: skip
 
 
 def _half(
     x: Runs, targets: Runs, runs: Sequence[int], mask: NDArray[np.bool_], settings: VoxelMapSettings, tr: float,
     seed: int, rng: np.random.Generator | None,
 ) -> NDArray[np.float32]:  # fmt: skip
-    brain, text = [x[run] for run in runs], [targets[run] for run in runs]
+    brain, text = some_runs(x, runs), [targets[run] for run in runs]
     if rng is not None:
         text = paired(text, null_pairing([len(run) for run in text], rng))
     return train_gate(brain, text, mask, settings, tr, seed).logits

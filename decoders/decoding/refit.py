@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from decoders.decoding.identification import Identified, identify_runs
 from decoders.decoding.maps import run_folds
-from decoders.models.ridge import delayed, fit_ridge
+from decoders.decoding.stored_runs import BLOCK_BYTES, lengths_of
+from decoders.errors import InputError
+from decoders.models.ridge import Fold, delayed, fit_kernel_ridge, fit_ridge, standardised
 from decoders.stats.permutation import permutation_p
 from decoders.stats.resampling import bootstrap_interval
 
@@ -66,6 +68,7 @@ def decode_runs(
     Parameters
     ----------
     train_x, test_x : sequence of array of shape (n_volumes, n_voxels)
+        Of more answers than moments a block of voxels at a time is read, and what is held is the kernel of all moments.
     train_y : sequence of array of shape (n_volumes, n_targets)
     voxels : array of int
         Voxels that are read.
@@ -78,12 +81,42 @@ def decode_runs(
     -------
     list of array of shape (n_volumes - max(lags), n_targets)
         Moments whose answer lies beyond the run are left out.
+
+    Raises
+    ------
+    InputError
+        A run is not longer than the longest lag.
     """
+    shortest = min([*lengths_of(train_x), *lengths_of(test_x)])
+    if shortest <= max(lags):
+        raise InputError(
+            f"runs of more than {max(lags)} volumes, the longest lag of an answer", f"{shortest}", "decoding.voxels",
+            "Leave that run out.",
+        )  # fmt: skip
+    lengths = [n - max(lags) for n in lengths_of(train_x)]
+    folds = run_folds(lengths, np.arange(len(train_x)) % n_folds)
+    Y = np.concatenate([run[: len(run) - max(lags)] for run in train_y])
+    if len(voxels) * len(lags) > sum(lengths):
+        return _decode_by_kernel(train_x, Y, test_x, voxels, lags, folds)
     X = np.concatenate([_answers(run[:, voxels], lags) for run in train_x])
-    Y = np.concatenate([run[: len(run) - max(lags)] for run in train_y]).astype(X.dtype)
-    lengths = [len(run) - max(lags) for run in train_x]
-    model = fit_ridge(X, Y, ALPHAS, run_folds(lengths, np.arange(len(train_x)) % n_folds))
+    model = fit_ridge(X, Y.astype(X.dtype), ALPHAS, folds)
     return [model.predict(_answers(run[:, voxels], lags)) for run in test_x]
+
+
+def _decode_by_kernel(
+    train_x: Runs, Y: NDArray[np.floating], test_x: Runs, voxels: NDArray[np.int64], lags: Sequence[int],
+    folds: Sequence[Fold],
+) -> list[NDArray[np.floating]]:  # fmt: skip
+    """More answers than moments: the kernel is summed over blocks of voxels, of which one is in memory at a time."""
+    lengths = [n - max(lags) for n in lengths_of(test_x)]
+    kernel, outward = np.zeros((), dtype=np.float32), np.zeros((), dtype=np.float32)
+    n_blocks = -(-len(voxels) * len(lags) * len(Y) * 4 // BLOCK_BYTES)
+    for block in np.array_split(voxels, n_blocks):
+        Z, mean, scale = standardised(np.concatenate([_answers(run[:, block], lags) for run in train_x]))
+        new = np.concatenate([_answers(run[:, block], lags) for run in test_x])
+        kernel, outward = kernel + Z @ Z.T, outward + ((new - mean) / scale) @ Z.T
+    dual, intercept = fit_kernel_ridge(kernel, Y, ALPHAS, folds)
+    return np.split(outward @ dual + intercept, np.cumsum(lengths)[:-1])
 
 
 def identification_scores(
@@ -109,7 +142,18 @@ def identification_scores(
     scores : dict
         ``percentile`` (chance .5) and ``top1`` (chance 1 / windows per run).
     windows : Identified
+
+    Raises
+    ------
+    InputError
+        A run has fewer than two windows: there is nothing to tell apart.
     """
+    shortest = min(map(len, predicted))
+    if shortest < 2 * length:
+        raise InputError(
+            f"held-out runs with {2 * length} moments that are answered, two windows", f"{shortest}",
+            "decoding.voxels.test_runs", "Hold out other runs, or leave that run out.",
+        )  # fmt: skip
     true = [run[: len(p)] for run, p in zip(targets, predicted, strict=True)]
     found = identify_runs(true, predicted, length)
     nulls = [identify_runs(_shifted(true, rng), predicted, length) for _ in range(n_nulls)]

@@ -6,8 +6,8 @@ import pandas as pd
 
 from decoders.config import VoxelMapSettings
 from decoders.data.manifest import read_manifest, select_runs
+from decoders.decoding.listening import listen, planted_voxels
 from decoders.decoding.rate import halves_agreement, rate_distortion
-from decoders.decoding.stage_voxels import listen, planted_voxels
 from decoders.stage import Job
 from decoders.store.tables import COLUMNS, write_table
 

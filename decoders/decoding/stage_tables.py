@@ -27,8 +27,9 @@ def run(job: Job) -> None:
         for name, kind in (("scores", "decoding_scores"), ("text", "text"), ("recovery", "recovery"))
     }
     scores = correct(tables["scores"])
-    asked = job.settings.decoding
-    if not len(scores) and asked is not None and any((asked.names, asked.encoding, asked.voxels)):
+    decoding = job.settings.decoding
+    asked = (decoding.names.split, decoding.encoding.delays, decoding.voxels.test_runs)  # None where a block is absent
+    if not len(scores) and any(value is not None for value in asked):
         remedy = "Look at preprocessed/quality.tsv for the runs that were excluded, and why."
         raise InputError("a subject who can be decoded", "none", "the block 'decoding' of the study", remedy)
     tested = int(scores["p_corrected"].notna().sum())

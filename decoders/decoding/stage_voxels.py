@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,98 +11,26 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from decoders.config import PhantomSettings, VoxelMapSettings
-from decoders.data.manifest import Run, read_manifest, select_runs
+from decoders.data.manifest import read_manifest, select_runs
 from decoders.decoding import maps
-from decoders.decoding.bottleneck import GateFit, lags_in_volumes, null_pairing, paired, train_gate
-from decoders.decoding.common_grid import common_mask, on_common_grid
-from decoders.decoding.phantom_vectors import phantom_vectors
+from decoders.decoding.bottleneck import lags_in_volumes, null_pairing, paired
+from decoders.decoding.listening import Listening, listen, planted_voxels
 from decoders.decoding.refit import N_NULLS, Score, decode_runs, identification_scores, window_row
-from decoders.decoding.splits_voxels import SETTING, TEXT_SCALING, declare_voxels
-from decoders.decoding.stage_encode import runs_with_words
+from decoders.decoding.stage_gate import read_pairings
+from decoders.decoding.stored_runs import lengths_of
+from decoders.decoding.voxel_maps import VoxelMaps, gather
 from decoders.stage import Job
-from decoders.stats.declared import Corpus, DeclaredSplit, agreed, read_audited
 from decoders.stats.timed_runs import recorded
-from decoders.stimuli.embedding import Embedding, trigram_embedding
-from decoders.stimuli.features import feature_matrix, zscore_runs
-from decoders.stimuli.timings import Words, words_by_stimulus
 from decoders.store.arrays import Array, write_arrays
-from decoders.store.recording import Recording, read_recording
-from decoders.store.tables import COLUMNS, read_table, write_table
+from decoders.store.tables import COLUMNS, write_table
 
 WINDOW_S = 20.0
 METHOD = f"one-sided; {N_NULLS} circular shifts of the text, answers kept"
-_FEATURES = ("word_rate", "embedding")
 _UNITS = {
     "gate": "KL, nats per voxel and volume",
     "encoding": "encoding r, smoothed",
-    "combined": "mean z of gate and encoding",
+    "combined": "mean z of gate, encoding r and encoding r smoothed",
 }
-
-
-@dataclass(frozen=True)
-class Listening:
-    """The runs of one subject, and what was heard in them.
-
-    Attributes
-    ----------
-    x : list of array of shape (n_volumes, n_voxels)
-        One per run, z-scored per run.
-    targets : list of array of shape (n_volumes, n_targets)
-        Word count and word vectors per volume; z-scored by the training runs.
-    features : list of array of shape (n_volumes, n_targets)
-        The same with the haemodynamic response.
-    mask : array of shape (x, y, z), bool
-    tr : float
-    trained, tested : sequence of int
-        Runs by number, as declared.
-    """
-
-    x: list[NDArray[np.float32]]
-    targets: list[NDArray[np.float32]]
-    features: list[NDArray[np.float32]]
-    mask: NDArray[np.bool_]
-    tr: float
-    trained: Sequence[int] = ()
-    tested: Sequence[int] = ()
-
-    @property
-    def training(self) -> Listening:
-        """The runs that train."""
-        return self._part(self.trained)
-
-    @property
-    def test(self) -> Listening:
-        """The runs that are held out."""
-        return self._part(self.tested)
-
-    def _part(self, runs: Sequence[int]) -> Listening:
-        x, targets, features = ([part[run] for run in runs] for part in (self.x, self.targets, self.features))
-        return replace(self, x=x, targets=targets, features=features, trained=(), tested=())
-
-
-@dataclass
-class VoxelMaps:
-    """Maps of one subject and their nulls.
-
-    Attributes
-    ----------
-    gate : GateFit
-    encoding_r, encoding, combined : array of shape (n_voxels,)
-        Held-out r, the same smoothed within the mask, and the mean z of gate logits and smoothed r.
-    nulls : dict of str to list of array
-        The three maps of each null pairing.
-    """
-
-    gate: GateFit
-    encoding_r: NDArray[np.float32]
-    encoding: NDArray[np.float32]
-    combined: NDArray[np.float32]
-    nulls: dict[str, list[NDArray[np.float32]]] = field(default_factory=dict)
-
-    @property
-    def shown(self) -> dict[str, NDArray[np.float32]]:
-        """The maps that are written, by name."""
-        return {"gate": self.gate.kl, "encoding": self.encoding, "combined": self.combined}
 
 
 def run(job: Job) -> None:
@@ -112,18 +39,12 @@ def run(job: Job) -> None:
     subject = job.labels["subject"]
     listening, recordings = listen(job)
     rows = select_runs(read_manifest(job.input("manifest")), subject=subject)
-    found = locate(
-        listening.training,
-        settings,
-        job.torch_seed("gate", subject),
-        job.rng("null gates", subject),
-    )
+    keys = [run.key for run in recorded(recordings)]
+    trained = [keys[i] for i in listening.trained]
+    found = gather(*read_pairings(job.inputs["gates"], listening.mask, trained))
     scores, arrays = refit(listening, found, settings, job.rng("refit", subject))
     planted = planted_voxels(rows, recordings, listening.mask)
-    keys = [run.key for run in recorded(recordings)]
-    about: dict[str, Any] = {
-        "subject": subject, "features": settings.features, "trained": [keys[i] for i in listening.trained]
-    }  # fmt: skip
+    about: dict[str, Any] = {"subject": subject, "features": settings.features, "trained": trained}
     if planted is not None:
         best = oracle(listening, planted, settings, job.rng("oracle", subject))
         about["oracle"] = {metric: score.score for metric, score in best.items()}
@@ -137,90 +58,6 @@ def run(job: Job) -> None:
     for name, values in found.shown.items():
         maps.write_map(job.outputs[name], values, listening.mask, affine, _UNITS[name])
     _write(job.outputs["arrays"], listening, found, arrays, planted, affine, about)
-
-
-def listen(job: Job) -> tuple[Listening, list[Recording]]:
-    """Return the runs of the job's subject by the audited split, and their recordings."""
-    settings: VoxelMapSettings = job.settings.decoding.voxels
-    subject = job.labels["subject"]
-    words = words_by_stimulus(read_table(job.input("words"), text_columns=("stimulus", "word", "text")))
-    recordings = runs_with_words([read_recording(path) for path in job.inputs["recording"]], settings.task, words)
-    rows = select_runs(read_manifest(job.input("manifest")), subject=subject)
-    own = declare_voxels(recorded(recordings), settings, sorted(words))
-    audited = read_audited(job.input("splits"), job.input("leaks")).of_subject(subject)
-    split = agreed(own, audited, f"subject {subject}").splits[0]
-    embedding = _embedding(settings, rows, words, split.corpora[0], job.input("manifest"))
-    return prepare(recordings, words, embedding, split), recordings
-
-
-def prepare(
-    recordings: Sequence[Recording], words: Mapping[str, Words], embedding: Embedding, split: DeclaredSplit
-) -> Listening:
-    """Bring the runs of a subject to common voxels, and compute the features of their text.
-
-    Parameters
-    ----------
-    recordings : sequence of Recording
-        Kind "volume", axis "time", in order.
-    words : mapping of str to Words
-        By stimulus.
-    embedding : Embedding
-        Word vectors.
-    split : DeclaredSplit
-        Which runs train, which are held out, and which the text features are z-scored by.
-
-    Raises
-    ------
-    InputError
-        No volumes on one grid, or runs of different TR.
-    """
-    mask = common_mask(recordings, SETTING)
-    x = on_common_grid(recordings, mask)
-    plain, convolved = (
-        [
-            feature_matrix(_FEATURES, words[r.stimulus], r.time, r.tr, hrf=hrf, embedding=embedding)[0]
-            for r in recordings
-        ]
-        for hrf in (False, True)
-    )
-    number = {run.key: i for i, run in enumerate(recorded(recordings))}
-    trained, tested, scaled = (
-        [number[rows.run] for rows in part]
-        for part in (split.train, split.test, split.rows(split.fit("scaling", TEXT_SCALING).on))
-    )
-    targets, features = ([run.astype(np.float32) for run in zscore_runs(runs, scaled)] for runs in (plain, convolved))
-    return Listening(x, targets, features, mask, recordings[0].tr, trained, tested)
-
-
-def locate(training: Listening, settings: VoxelMapSettings, seed: int, rng: np.random.Generator) -> VoxelMaps:
-    """Compute the gate map, the encoding map and their combination from training runs, and the same for null pairings.
-
-    Parameters
-    ----------
-    training : Listening
-    settings : VoxelMapSettings
-    seed : int
-        Of the gates and of the search over band penalties.
-    rng : Generator
-        Draws the null pairings.
-
-    Returns
-    -------
-    VoxelMaps
-    """
-    gate, r, smooth = _two_maps(training, settings, seed)
-    found = VoxelMaps(
-        gate, r, smooth, maps.combine([gate.logits, smooth]), {"gate": [], "encoding": [], "combined": []}
-    )
-    for _ in range(settings.n_null_gates):
-        pairing = null_pairing([len(run) for run in training.x], rng)
-        null = replace(training, targets=paired(training.targets, pairing), features=paired(training.features, pairing))
-        null_gate, _, null_smooth = _two_maps(null, settings, seed)
-        found.nulls["gate"].append(null_gate.kl)
-        found.nulls["encoding"].append(null_smooth)
-        # On the scale of the real maps, so that the null's maximum is a cut for the combined map.
-        found.nulls["combined"].append(maps.combine([null_gate.logits, null_smooth], [gate.logits, smooth]))
-    return found
 
 
 def refit(
@@ -239,7 +76,7 @@ def refit(
     train, test = listening.training, listening.test
     lags, length = lags_in_volumes(listening.tr), round(WINDOW_S / listening.tr)
     chosen = maps.top_share(found.gate.logits, settings.select_share)
-    shuffled = paired(train.targets, null_pairing([len(run) for run in train.x], rng))
+    shuffled = paired(train.targets, null_pairing(lengths_of(train.x), rng))
     every = np.arange(int(listening.mask.sum()))
     decoded = {
         name: decode_runs(train.x, targets, test.x, voxels, lags, settings.folds)
@@ -309,36 +146,6 @@ def scores_table(scores: Mapping[str, Mapping[str, Score]], subject: str, seed: 
         shifted = Score(float(score.null.mean()), float(low), float(high), len(score.null), np.array([np.nan]))
         rows.append(window_row(about, "control:shifted", metric, shifted, METHOD))
     return pd.DataFrame(rows)
-
-
-def _two_maps(
-    training: Listening, settings: VoxelMapSettings, seed: int
-) -> tuple[GateFit, NDArray[np.float32], NDArray[np.float32]]:
-    gate = train_gate(training.x, training.targets, training.mask, settings, training.tr, seed)
-    bands = [1, training.features[0].shape[1] - 1]  # word count, word vectors
-    r = maps.encoding_map(training.x, training.features, bands, settings.folds, seed)
-    return gate, r, maps.smooth_in_mask(r, training.mask, settings.sigma_voxels)
-
-
-def _embedding(
-    settings: VoxelMapSettings, rows: Sequence[Run], words: Mapping[str, Words], corpus: Corpus, where: Path
-) -> Embedding:
-    if settings.features == "trigram":
-        # From the letters of all words, those of the test runs too: no recording is seen.
-        return trigram_embedding([word for name in corpus.stimuli for word in words[name].word])
-    return phantom_vectors(rows, where)
-
-
-def planted_voxels(
-    rows: Sequence[Run], recordings: Sequence[Recording], mask: NDArray[np.bool_]
-) -> NDArray[np.bool_] | None:
-    """Return the planted voxels of a phantom, shape (n_voxels,); None where nothing or everything is planted."""
-    tasks = {r.task for r in recordings}
-    paths = sorted({path for row in rows if row.task in tasks and (path := row.path("truth")) is not None})
-    if not paths:
-        return None
-    planted = maps.read_planted(paths[0], mask)
-    return planted if planted.any() and not planted.all() else None
 
 
 def _write(

@@ -93,12 +93,39 @@ def fit_ridge(
     -------
     Ridge
     """
-    Z, mean, scale = _standardised(X)
+    Z, mean, scale = standardised(X)
     offset = Y.mean(0)
     grid = np.asarray(alphas, dtype=Z.dtype)  # float64 penalties would promote float32 data
     solve = _solve_primal if Z.shape[0] >= Z.shape[1] else _solve_dual
     best, weights = solve(Z, (Y - offset).astype(Z.dtype, copy=False), grid, _as_cv(folds))
     return Ridge(weights, mean, scale, offset, best)
+
+
+def fit_kernel_ridge(
+    kernel: NDArray[np.floating], Y: NDArray[np.floating], alphas: Sequence[float], folds: Sequence[Fold]
+) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Fit ridge from the kernel alone, where the features are too many to be held at once.
+
+    Parameters
+    ----------
+    kernel : array of shape (n_samples, n_samples)
+        Z Z' of standardised features (`standardised`), summed over blocks of features.
+    Y, alphas, folds
+        As in `fit_ridge`.
+
+    Returns
+    -------
+    dual : array of shape (n_samples, n_targets)
+        Predictions are (Z_new Z') dual + intercept.
+    intercept : array of shape (n_targets,)
+    """
+    from himalaya.kernel_ridge import solve_kernel_ridge_cv_eigenvalues
+
+    offset = Y.mean(0)
+    grid = np.asarray(alphas, dtype=kernel.dtype)
+    centred = (Y - offset).astype(kernel.dtype, copy=False)
+    _, dual, _ = solve_kernel_ridge_cv_eigenvalues(kernel, centred, alphas=grid, cv=_as_cv(folds))
+    return np.asarray(dual), offset
 
 
 def fit_banded_ridge(
@@ -130,7 +157,7 @@ def fit_banded_ridge(
     """
     if sum(bands) != X.shape[1]:
         raise ValueError(f"the bands hold {sum(bands)} columns, X has {X.shape[1]}")
-    Z, mean, scale = _standardised(X)
+    Z, mean, scale = standardised(X)
     offset = Y.mean(0)
     Y = (Y - offset).astype(Z.dtype, copy=False)
     grid, cv = np.asarray(alphas, dtype=np.float64), _as_cv(folds)
@@ -154,7 +181,8 @@ def _band_weights(n_bands: int, n_iter: int, seed: int) -> list[NDArray[np.float
     return [np.full(n_bands, 1 / n_bands), *drawn]
 
 
-def _standardised(X: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
+def standardised(X: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
+    """Return features of mean 0 and sd 1, their means and their sds (infinite where a feature is constant)."""
     mean, scale = X.mean(0), X.std(0)
     # A constant feature is zero after centring, whatever it is divided by.
     scale = np.where(scale > 1e-7 * np.maximum(1, np.abs(mean)), scale, np.inf).astype(X.dtype)

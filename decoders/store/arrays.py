@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from decoders.store.atomic import atomic_path
 
 FORMAT = "corticode-arrays-1"
 _CHUNK_BYTES = 1 << 20
+_REMEDY = "Delete the file and run again: the stage that wrote it will write it anew."
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def _chunks(values: NDArray[Any]) -> tuple[int, ...]:
     return (1, *_chunks(values[0])) if values.ndim > 1 else (min(len(values), _CHUNK_BYTES // values.itemsize),)
 
 
-def read_arrays(path: str | Path, names: Iterable[str] | None = None) -> Arrays:
+def read_arrays(path: str | Path, names: Iterable[str] | None = None, without: Collection[str] = ()) -> Arrays:
     """Read and verify arrays.
 
     Parameters
@@ -107,26 +109,50 @@ def read_arrays(path: str | Path, names: Iterable[str] | None = None) -> Arrays:
     path : str or Path
     names : iterable of str, optional
         Arrays to read; all when absent.
+    without : collection of str
+        Arrays that are left on disk.
 
     Raises
     ------
     IntegrityError
         The file cannot be opened, was not written by Corticode, lacks an array, or fails its checksum.
     """
-    remedy = "Delete the file and run again: the stage that wrote it will write it anew."
+    with _opened(path) as file:
+        found = [name for name in _dataset_names(file) if name not in without]
+        wanted = found if names is None else list(names)
+        _require(file, wanted, path)
+        arrays = {name: _read_one(file[name]) for name in wanted}
+        return Arrays(arrays, json.loads(file.attrs["attributes"]))
+
+
+def read_columns(path: str | Path, name: str, columns: slice = slice(None)) -> NDArray[Any]:
+    """Read and verify some columns of one array of numbers (n_rows, n_columns); the others stay on disk.
+
+    Raises
+    ------
+    IntegrityError
+        As `read_arrays`.
+    """
+    with _opened(path) as file:
+        _require(file, [name], path)
+        return np.asarray(file[name][:, columns])
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(path, "r") as file:
             if file.attrs.get("format") != FORMAT:
-                raise IntegrityError(f"the format {FORMAT}", f"{file.attrs.get('format')}", path, remedy)
-            found = _dataset_names(file)
-            wanted = found if names is None else list(names)
-            missing = [name for name in wanted if name not in found]
-            if missing:
-                raise IntegrityError(f"the arrays {wanted}", f"no {missing}", path, remedy)
-            arrays = {name: _read_one(file[name]) for name in wanted}
-            return Arrays(arrays, json.loads(file.attrs["attributes"]))
+                raise IntegrityError(f"the format {FORMAT}", f"{file.attrs.get('format')}", path, _REMEDY)
+            yield file
     except OSError as error:
-        raise IntegrityError("a readable HDF5 file", f"'{error}'", path, remedy) from error
+        raise IntegrityError("a readable HDF5 file", f"'{error}'", path, _REMEDY) from error
+
+
+def _require(file: h5py.File, wanted: list[str], path: str | Path) -> None:
+    missing = [name for name in wanted if name not in file]
+    if missing:
+        raise IntegrityError(f"the arrays {wanted}", f"no {missing}", path, _REMEDY)
 
 
 def _dataset_names(file: h5py.File) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from decoders.store.arrays import Array, read_arrays, write_arrays
+from decoders.store.arrays import Array, Arrays, read_arrays, write_arrays
 
 Kind = Literal["volume", "region", "surface", "sensor"]
 
@@ -50,6 +50,8 @@ class Recording:
         "tsnr" per feature, "framewise_displacement" in mm per volume, …
     excluded : str
         Why this run must not be used; empty when it may. Data are then empty.
+    path : Path or None
+        Where the data lie, of a Recording whose data were left there (`read_recording_header`).
     """
 
     data: NDArray[np.float32]
@@ -71,6 +73,7 @@ class Recording:
     steps: list[dict[str, Any]] = field(default_factory=list)
     quality: dict[str, NDArray[Any]] = field(default_factory=dict)
     excluded: str = ""
+    path: Path | None = None
 
 
 _LABELS = ("kind", "subject", "session", "task", "run", "stimulus", "axis", "tr", "unit", "steps", "excluded")
@@ -98,13 +101,23 @@ def write_recording(path: str | Path, recording: Recording) -> None:
 def read_recording(path: str | Path) -> Recording:
     """Read and verify a Recording."""
     file = read_arrays(path)
+    return _recording(file, file["data"])
+
+
+def read_recording_header(path: str | Path) -> Recording:
+    """Read a Recording but for its data, which have no columns here and stay in the file (`read_columns`, "data")."""
+    file = read_arrays(path, without=("data",))
+    return _recording(file, np.zeros((len(file["time"]), 0), dtype=np.float32), Path(path))
+
+
+def _recording(file: Arrays, data: NDArray[np.float32], path: Path | None = None) -> Recording:
     quality = {
         name.removeprefix("quality/"): array.values
         for name, array in file.arrays.items()
         if name.startswith("quality/")
     }
     return Recording(
-        data=file["data"],
+        data=data,
         time=file["time"],
         names=file["names"],
         conditions=file["conditions"],
@@ -112,5 +125,6 @@ def read_recording(path: str | Path) -> Recording:
         mask=file["mask"].astype(bool) if "mask" in file.arrays else None,
         affine=file["affine"] if "affine" in file.arrays else None,
         quality=quality,
+        path=path,
         **file.attributes,
     )

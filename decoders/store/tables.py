@@ -105,7 +105,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "recovery": ("seed", "grid", "r0", "map", "auc", "ap"),
     "clusters": ("subject", "map", "cluster", "x_mm", "y_mm", "z_mm", "peak", "volume_mm3", "cut", "region", "n_nulls"),
     "rate": ("subject", "beta", "rate", "distortion", "openness", "rho_to_map", "dice_to_map", "auc", "ap"),
-    "halves": ("subject", "pairing", "rho", "dice", "n_runs"),
+    "halves": ("subject", "pairing", "rho", "dice", "n_runs", "n_pairings"),
     "leaks": ("split", "analysis", "check", "found", "needed", "passed", "detail"),
     "verdicts": (
         "level",

@@ -8,6 +8,7 @@ from decoders.config import VoxelMapSettings
 from decoders.decoding.bottleneck import (
     _window_starts,
     info_nce,
+    kl_weight,
     lags_in_volumes,
     null_pairing,
     paired,
@@ -80,7 +81,7 @@ def test_held_out_runs_do_not_train_the_readout():
     from decoders.decoding.bottleneck import _Trainer
 
     def readout(x):
-        trainer = _Trainer(x, targets, MASK, SETTINGS, (1, 2), 5, 0, True)
+        trainer = _Trainer(x, targets, MASK, SETTINGS, (1, 2), 5, 0, True, SETTINGS.beta)
         trainer._step([[0, 2], [1, 3], [4], [5]])
         return trainer.predictors[0].linear.weight.detach().numpy()
 
@@ -160,6 +161,30 @@ def test_too_few_runs_or_volumes_are_refused():
     x, targets = brain(n_runs=3)
     with pytest.raises(InputError, match="at least 4 training runs"):
         train_gate(x, targets, MASK, SETTINGS, 2.0, seed=0)
+    with pytest.raises(InputError, match="one per fold, found 1"):
+        train_gate(x[:1], targets[:1], MASK, SETTINGS, 2.0, seed=0)
     short = [run[:15] for run in x]
     with pytest.raises(InputError, match="runs of at least 19 volumes, found 15"):
         train_gate(short, targets, MASK, SETTINGS.model_copy(update={"folds": 3}), 2.0, seed=0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_stops_the_training(value):
+    x, targets = brain(n_runs=4)
+    x[2][50, 7] = value
+    with pytest.raises(InputError, match="a finite loss of the voxel gate"):
+        train_gate(x, targets, MASK, SETTINGS.model_copy(update={"epochs": 2}), 2.0, seed=0)
+
+
+def test_the_price_of_a_nat_is_the_same_on_all_large_grids():
+    assert [kl_weight(10.0, n) for n in (20, 2000, 20000)] == [10, 10, 100]
+    assert kl_weight(10.0, 60000) / 60000 == pytest.approx(kl_weight(10.0, 2000) / 2000)
+
+
+def test_the_loss_of_the_gate_is_weighed_so(monkeypatch):
+    x, targets = brain(n_runs=4)
+    short = SETTINGS.model_copy(update={"epochs": 3})
+    plain, dearer = (train_gate(x, targets, MASK, short, 2.0, seed=0, beta=beta).logits for beta in (10.0, 50.0))
+    monkeypatch.setattr("decoders.decoding.bottleneck.VOXELS_OF_BETA", int(MASK.sum()) / 5)
+    np.testing.assert_array_equal(train_gate(x, targets, MASK, short, 2.0, seed=0).logits, dearer)
+    assert not np.array_equal(plain, dearer)

@@ -42,3 +42,35 @@ def test_peaks_are_named_by_the_region_that_holds_them():
     mask = np.zeros((12, 12, 12), bool)
     mask[8, 8, 8] = True
     assert clusters_above(image(), "gate", 1.0, {"IT": mask}).region.tolist() == ["", "IT"]
+
+
+def test_no_voxel_above_the_null_is_a_result(tmp_path):
+    """The stage writes a table without rows, and says how many nulls it was."""
+    from decoders.config import parse_settings
+    from decoders.decoding.maps import write_map
+    from decoders.stage import SettingsSlice, run_stage
+    from decoders.store.arrays import Array, write_arrays
+    from decoders.store.tables import COLUMNS as TABLES
+    from decoders.store.tables import read_table
+
+    values = {"study": "x", "data": {"source": "bids", "root": "bids"}, "preprocess": {}, "decoding": {"voxels": {}}}
+    study = parse_settings(values)
+    mask = np.ones((4, 4, 4), bool)
+    map_ = np.random.default_rng(0).normal(size=64).astype(np.float32)
+    paths = {name: tmp_path / f"{name}.nii.gz" for name in ("gate", "encoding", "combined")}
+    for path in paths.values():
+        write_map(path, map_, mask, AFFINE, "z")
+
+    def rows(cut):
+        arrays = {"null/gate": Array(np.zeros((8, 64)), ("null", "voxel"))}
+        write_arrays(tmp_path / "voxels.h5", arrays, {"null_maximum": dict.fromkeys(paths, cut)})
+        inputs = {name: [path] for name, path in paths.items()} | {"arrays": [tmp_path / "voxels.h5"]}
+        run_stage(SettingsSlice.of("clusters", study), inputs, {"clusters": tmp_path / "c.tsv"}, {"subject": "01"})
+        return read_table(tmp_path / "c.tsv")
+
+    none = rows(float(map_.max()))
+    assert not len(none)
+    assert set(TABLES["clusters"]) <= set(none)
+    some = rows(float(np.sort(map_)[-3]))
+    assert len(some)
+    assert set(some.n_nulls) == {8}

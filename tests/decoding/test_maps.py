@@ -11,9 +11,11 @@ from scipy.ndimage import gaussian_filter
 from decoders.config import PhantomSettings, VoxelMapSettings, parse_settings
 from decoders.decoding import maps
 from decoders.decoding.bottleneck import GateFit
+from decoders.decoding.listening import prepare
 from decoders.decoding.refit import decode_runs, identification_scores
 from decoders.decoding.splits_voxels import declare_voxels
-from decoders.decoding.stage_voxels import VoxelMaps, locate, oracle, prepare, recovery_table, refit
+from decoders.decoding.stage_voxels import oracle, recovery_table, refit
+from decoders.decoding.voxel_maps import PairingMaps, VoxelMaps, gather, locate, map_pairing, with_null_text
 from decoders.errors import InputError
 from decoders.stats.timed_runs import recorded
 from decoders.store.recording import Recording
@@ -106,6 +108,15 @@ def test_refit_identifies_planted_text_and_not_noise():
         assert abs(scores["percentile"].null.mean() - 0.5) < 0.1
 
 
+def test_runs_too_short_for_lags_or_windows_are_refused():
+    x, y = decoding_case(1.0)
+    with pytest.raises(InputError, match=r"runs of more than 4 volumes.*found 4"):
+        decode_runs(x[:4], y[:4], [x[4][:4]], np.arange(8), (1, 2, 3, 4), 2)
+    decoded = decode_runs(x[:4], y[:4], [x[4][:18]], np.arange(8), (1, 2, 3, 4), 2)
+    with pytest.raises(InputError, match="two windows, found 14"):
+        identification_scores(decoded, [y[4][:18]], 10, np.random.default_rng(0))
+
+
 def test_refit_never_reads_unchosen_voxels_or_test_text():
     x, y = decoding_case(1.0)
     chosen = np.arange(8)
@@ -143,7 +154,7 @@ def split_of(recordings, test_runs):
 
 
 def test_maps_of_a_small_phantom_recover_its_voxels_and_null_maps_do_not(phantom):
-    settings = VoxelMapSettings(epochs=60, features="phantom", test_runs=2, select_share=0.06)
+    settings = VoxelMapSettings(epochs=60, features="phantom", test_runs=2, select_share=0.06, n_null_gates=1)
     heard = listening(phantom)
     found = locate(heard.training, settings, 0, np.random.default_rng(0))
     planted = phantom[1].brain.planted
@@ -158,6 +169,84 @@ def test_maps_of_a_small_phantom_recover_its_voxels_and_null_maps_do_not(phantom
     assert scores["bottleneck_refit"]["percentile"].p < 0.05
     assert len(arrays["selected"].values) == round(0.06 * len(planted))
     assert recovery_table(found, None, None).empty
+
+
+def test_null_pairings_of_the_workflow_do_not_hang_on_their_number(phantom):
+    """Each has a generator of its own, and the text of each is another one."""
+    heard = listening(phantom).training
+    one, other = (with_null_text(heard, np.random.default_rng(seed)) for seed in (1, 2))
+    again = with_null_text(heard, np.random.default_rng(1))
+    np.testing.assert_array_equal(one.targets[0], again.targets[0])
+    assert not np.array_equal(one.targets[0], other.targets[0])
+    # Targets and features are moved alike, and the recording stays.
+    assert one.x is heard.x
+    shift = [np.flatnonzero((run == one.targets[0][0]).all(1)) for run in heard.targets]
+    source = next(i for i, found in enumerate(shift) if len(found) == 1)
+    np.testing.assert_array_equal(np.roll(heard.features[source], -int(shift[source][0]), axis=0), one.features[0])
+
+
+def sharp_site(seed):
+    """Maps of a cube of planted voxels and of four nulls: noise per voxel, and two parts that smoothing blurs."""
+    rng = np.random.default_rng(seed)
+    mask, planted = np.ones((14, 14, 14), bool), np.zeros((14, 14, 14), bool)
+    planted[4:9, 4:9, 4:9] = True
+
+    def one(signal):
+        r = (signal * planted[mask] + 0.3 * rng.normal(size=mask.sum())).astype(np.float32)
+        blurred = maps.smooth_in_mask(r, mask, 1.0)
+        return PairingMaps(GateFit(2 * blurred, blurred, blurred, blurred, np.zeros((1, 3))), r, blurred)
+
+    return one(1.0), [one(0.0) for _ in range(4)], planted[mask]
+
+
+def false_share(heard, nulls, planted):
+    found = gather(heard, nulls)
+    return maps.above_cut(found.combined, maps.null_maximum(found.nulls)["combined"], planted)[0]
+
+
+def test_the_combined_map_does_not_leak_over_borders(monkeypatch):
+    sites = [sharp_site(seed) for seed in range(3)]
+    sharp = [false_share(*site) for site in sites]
+    # A mutation: without the r of the voxel itself smoothing carries the site over its border.
+    monkeypatch.setattr(PairingMaps, "parts", property(lambda self: [self.gate.logits, self.encoding]))
+    leaking = [false_share(*site) for site in sites]
+    assert min(leaking) > 0.15
+    assert np.mean(sharp) < np.mean(leaking) / 2
+
+
+def test_the_cut_is_the_maximum_over_all_nulls(phantom):
+    settings = VoxelMapSettings(epochs=8, folds=2, features="phantom", test_runs=2, n_null_gates=3)
+    found = locate(listening(phantom).training, settings, 0, np.random.default_rng(0))
+    cuts = maps.null_maximum(found.nulls)
+    for name, nulls in found.nulls.items():
+        assert len(nulls) == 3
+        assert cuts[name] == max(null.max() for null in nulls) > min(null.max() for null in nulls)
+    # The text that was heard as its own null: the real map is its own cut, and nothing is above.
+    own = map_pairing(listening(phantom).training, settings, 0)
+    same = gather(own, [own])
+    np.testing.assert_array_equal(same.nulls["combined"][0], same.combined)
+    table = recovery_table(same, phantom[1].brain.planted, phantom[0]).set_index("map")
+    assert table.loc[["gate", "encoding", "combined"], "tpr"].tolist() == [0, 0, 0]
+    assert table.loc[["gate", "encoding", "combined"], "fdr"].isna().all()
+
+
+def test_maps_of_other_runs_or_a_lost_null_are_refused(phantom, tmp_path):
+    from decoders.decoding.stage_gate import _write, read_pairings
+
+    heard = listening(phantom)
+    settings = VoxelMapSettings(epochs=1, folds=2, features="phantom", test_runs=2)
+    found, mask = map_pairing(heard.training, settings, 0), heard.mask
+    paths = [tmp_path / f"{pairing}.h5" for pairing in range(3)]
+    for pairing, path in enumerate(paths):
+        _write(path, found, mask, {"pairing": pairing, "trained": ["a", "b"]})
+    own, nulls = read_pairings(paths[::-1], mask, ["a", "b"])
+    np.testing.assert_array_equal(own.gate.logits, found.gate.logits)
+    assert len(nulls) == 2
+    for wrong, message in (([paths[0], paths[2]], "the pairings 0 to 1"), ([*paths, paths[1]], "the pairings 0 to 3")):
+        with pytest.raises(InputError, match=message):
+            read_pairings(wrong, mask, ["a", "b"])
+    with pytest.raises(InputError, match="maps of the training runs a, c"):
+        read_pairings(paths, mask, ["a", "c"])
 
 
 def test_test_runs_have_no_say_in_the_maps(phantom):
@@ -211,6 +300,8 @@ def test_runs_are_brought_to_common_voxels():
         prepare([replace(a, mask=None)], {"s": words}, embedding, split_of([a, b], 1))
     with pytest.raises(InputError, match="more than 2 runs"):
         split_of([a, b], 2)
+    with pytest.raises(InputError, match="more than 1 runs, found 1"):
+        split_of([a], 1)
 
 
 def test_the_stage_from_folder_to_files(tmp_path, monkeypatch):
@@ -254,20 +345,25 @@ def test_the_stage_from_folder_to_files(tmp_path, monkeypatch):
 
     def spy(training, *rest):
         seen.append(len(training.x))
-        return locate(training, *rest)
+        return map_pairing(training, *rest)
 
-    monkeypatch.setattr("decoders.decoding.stage_voxels.locate", spy)
+    monkeypatch.setattr("decoders.decoding.stage_gate.map_pairing", spy)
     for attempt in ("a", "b"):
         outputs = {name: root / attempt / f"map-{name}.nii.gz" for name in ("gate", "encoding", "combined")}
         outputs |= {name: root / attempt / f"{name}.tsv" for name in ("scores", "recovery")}
         outputs["arrays"] = root / attempt / "voxels.h5"
         inputs = {"manifest": [manifest], "words": [text["words"]], "recording": recordings}
         inputs |= {"splits": audit["splits"], "leaks": [root / "leaks.tsv"]}
-        run_stage("voxels", study, inputs, outputs, {"subject": "01"})
+        gates = [root / attempt / f"gate-{pairing}.h5" for pairing in range(3)]
+        for pairing, path in enumerate(gates):
+            run_stage("gate", study, inputs, {"gate": path}, {"subject": "01", "pairing": str(pairing)})
+        run_stage("voxels", study, {**inputs, "gates": gates[::-1]}, outputs, {"subject": "01"})
+        outputs |= {path.stem: path for path in gates}
         contents.append({name: path.read_bytes() for name, path in outputs.items()})
     assert contents[0] == contents[1]
     # The maps never see the test run.
-    assert seen == [3, 3]
+    assert seen == [3] * 6
+    assert len({contents[0][path.stem] for path in gates}) == 3
     recovery = (root / "a" / "recovery.tsv").read_text().splitlines()
     assert recovery[0].startswith("seed\tgrid\tr0\tmap\tauc\tap")
     assert recovery[1].startswith("5\t8x10x8\t0.5\tgate\t")

@@ -8,7 +8,9 @@ from decoders.decoding.rate import agreement, halves_agreement, rate_distortion
 from decoders.errors import InputError
 from tests.decoding.test_bottleneck import MASK, PLANTED, SETTINGS, brain
 
-SHORT = SETTINGS.model_copy(update={"epochs": 25, "folds": 2, "betas": (0.1, 100.0), "select_share": 0.08})
+SHORT = SETTINGS.model_copy(
+    update={"epochs": 25, "folds": 2, "betas": (0.1, 100.0), "select_share": 0.08, "n_null_gates": 3}
+)
 
 
 def test_agreement_is_rank_correlation_and_dice():
@@ -36,8 +38,17 @@ def test_halves_agree_above_the_equally_smooth_null():
     x, targets = brain(n_runs=8)
     table = halves_agreement(x, targets, MASK, SHORT, 2.0, 0, np.random.default_rng(0)).set_index("pairing")
     assert table.rho["data"] > table.rho["null"] + 0.2
+    assert table.rho["data"] > table.rho["null_maximum"] > table.rho["null"]
     assert table.dice["data"] > table.dice["null"]
     assert table.n_runs["data"] == 4
+    assert table.n_pairings.tolist() == [1, 3, 3]
+
+
+def test_without_null_gates_the_halves_stand_alone():
+    x, targets = brain(n_runs=4)
+    alone = SHORT.model_copy(update={"n_null_gates": 0, "epochs": 1})
+    table = halves_agreement(x, targets, MASK, alone, 2.0, 0, np.random.default_rng(0))
+    assert table.pairing.tolist() == ["data"]
 
 
 def test_without_signal_the_halves_agree_no_more_than_the_null():

@@ -1,8 +1,11 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
-from decoders.store.recording import Recording, read_recording, write_recording
+from decoders.errors import IntegrityError
+from decoders.store.arrays import read_columns
+from decoders.store.recording import Recording, read_recording, read_recording_header, write_recording
 
 
 def _recording(**changes):
@@ -35,3 +38,17 @@ def test_an_excluded_recording_holds_its_reason(tmp_path):
     assert found.excluded == "constant"
     assert found.mask is None
     assert found.data.shape == (0, 0)
+
+
+def test_a_header_leaves_the_data_on_disk(tmp_path):
+    recording = _recording()
+    write_recording(tmp_path / "r.h5", recording)
+    header = read_recording_header(tmp_path / "r.h5")
+    assert header.path == tmp_path / "r.h5"
+    assert header.data.shape == (4, 0)
+    for field in dataclasses.fields(Recording):
+        if field.name not in ("data", "path"):
+            np.testing.assert_equal(getattr(header, field.name), getattr(recording, field.name))
+    np.testing.assert_array_equal(read_columns(header.path, "data", slice(1, 3)), recording.data[:, 1:3])
+    with pytest.raises(IntegrityError, match=r"no \['other'\]"):
+        read_columns(header.path, "other")

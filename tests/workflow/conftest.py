@@ -23,7 +23,7 @@ TINY = {
     },
     "preprocess": {"estimates": "lsa"},
     "decoding": {
-        "voxels": {"task": "story", "test_runs": 1, "epochs": 3, "folds": 3},
+        "voxels": {"task": "story", "test_runs": 1, "epochs": 3, "folds": 3, "n_null_gates": 1},
         "free_text": {"width": 4, "epochs": 1, "max_words": 40},
     },
     "learning": {

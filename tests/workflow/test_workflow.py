@@ -99,6 +99,24 @@ def test_a_changed_setting_reruns_the_stages_that_read_it(copy_of_finished):
     assert copy_of_finished.planned() == {"page"}
 
 
+@pytest.mark.parametrize(
+    ("setting", "value", "rerun"),
+    [
+        ("atlas", "label.nii.gz", {"clusters", "page"}),
+        ("n_null_gates", 2, {"gate", "voxels", "clusters", "stability", "free_text", "decoding", "verdict", "page"}),
+        ("betas", [1.0], {"stability", "page"}),
+    ],
+)
+def test_settings_of_the_voxel_maps_rerun_what_reads_them(copy_of_finished, setting, value, rerun):
+    values = yaml.safe_load((copy_of_finished.root / "study.yaml").read_text())
+    values["decoding"]["voxels"][setting] = value
+    (copy_of_finished.root / "study.yaml").write_text(yaml.safe_dump(values))
+    planned = copy_of_finished.snakemake("--dry-run").stdout
+    assert copy_of_finished.planned() == rerun
+    # A further null is one more job: those that are there stay.
+    assert planned.count("rule gate:") == (1 if setting == "n_null_gates" else 0)
+
+
 def test_kill_9_anywhere_loses_nothing(finished, new_project):
     project = new_project()
     wanted = [

@@ -78,6 +78,7 @@ wildcard_constraints:
     seed="[0-9]+",
     analysis="names|encode|voxels|free_text",
     cell="[a-z]+(-[0-9x]+)?",
+    pairing="[0-9]+",
 
 
 def S(path):
@@ -231,6 +232,11 @@ def named_subjects():
 def mapped_subjects():
     # Two runs at least train: one fold each.
     return subjects(VOXELS.task, VOXELS.test_runs + 2)
+
+
+def gates(subject):
+    """The maps of the text as it was heard, and of the null pairings."""
+    return [S(f"decoding/sub-{subject}_pairing-{pairing}_gate.h5") for pairing in range(1 + VOXELS.n_null_gates)]
 
 
 def read_subjects():

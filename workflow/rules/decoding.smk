@@ -89,12 +89,35 @@ rule encode:
         "corticode encode {params.io} --settings {params.settings:q} --log {log:q}"
 
 
+# Pairing 0 is the text as it was heard; the others are nulls.
+rule gate:
+    input:
+        **audited("voxels"),
+        manifest=S("manifest.tsv"),
+        words=S("stimuli/words.tsv"),
+        recording=lambda wildcards: recordings(VOXELS.task, wildcards.subject),
+    output:
+        gate=S("decoding/sub-{subject}_pairing-{pairing}_gate.h5"),
+    log:
+        S("logs/gate_sub-{subject}_pairing-{pairing}.log"),
+    params:
+        settings=settings("gate"),
+        source=source("gate"),
+        io=io,
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    shell:
+        "corticode gate {params.io} --settings {params.settings:q} --log {log:q}"
+
+
 rule voxels:
     input:
         **audited("voxels"),
         manifest=S("manifest.tsv"),
         words=S("stimuli/words.tsv"),
         recording=lambda wildcards: recordings(VOXELS.task, wildcards.subject),
+        gates=lambda wildcards: gates(wildcards.subject),
     output:
         scores=S("decoding/sub-{subject}_voxels-scores.tsv"),
         recovery=S("decoding/sub-{subject}_recovery.tsv"),

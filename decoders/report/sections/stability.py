@@ -11,7 +11,11 @@ from decoders.report.read import Results
 from decoders.report.words import count, text
 
 _MAPS = {"gate": "selection map", "encoding": "encoding map", "combined": "combined map"}
-_PAIRINGS = {"data": "as heard", "null": "null: text of other runs, rolled in time"}
+_PAIRINGS = {
+    "data": "as heard",
+    "null": "null (mean): text of other runs, rolled in time",
+    "null_maximum": "null (highest)",
+}
 
 
 def _rate(found: pd.DataFrame) -> str:
@@ -50,10 +54,10 @@ def halves_table(results: Results) -> Table | None:
     caption = (
         "Gates that were trained on two disjoint halves of the training runs: Spearman correlation of their maps, and "
         "overlap (Dice) of the voxels that each would select. Smoothing alone makes maps agree, so only the margin "
-        "over the equally smooth null counts. The null is one draw: small margins say nothing."
+        "over the equally smooth null counts, and only beyond its highest value."
     )
     data = Data.of(found)
-    labels = {"rho": "rho", "dice": "Dice", "n_runs": "runs per half"}
+    labels = {"rho": "rho", "dice": "Dice", "n_runs": "runs per half", "n_pairings": "pairings"}
     words = worded(data, {"pairing": lambda name: _PAIRINGS.get(name, name)})
     return Table("halves", "Halves of the runs", caption, data, labels, words=words)
 

@@ -20,7 +20,7 @@ from decoders.report.volumes import Volume, canonical
 from decoders.report.words import text
 
 NAMES = {"gate": "Selection map", "encoding": "Encoding map", "combined": "Combined map"}
-UNITS = {"gate": "nats per voxel (upper bound)", "encoding": "encoding r", "combined": "mean z of both maps"}
+UNITS = {"gate": "nats per voxel (upper bound)", "encoding": "encoding r", "combined": "mean z of the other maps"}
 _MOST_VOXELS = 1_500_000
 
 

@@ -1,0 +1,147 @@
+"""What a subject heard, run by run, and the runs on the voxels that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from decoders.config import VoxelMapSettings
+from decoders.data.manifest import Run, read_manifest, select_runs
+from decoders.decoding import maps
+from decoders.decoding.common_grid import common_mask, on_common_grid
+from decoders.decoding.phantom_vectors import phantom_vectors
+from decoders.decoding.splits_voxels import SETTING, TEXT_SCALING, declare_voxels
+from decoders.decoding.stage_encode import runs_with_words
+from decoders.decoding.stored_runs import Runs, some_runs
+from decoders.stage import Job
+from decoders.stats.declared import Corpus, DeclaredSplit, agreed, read_audited
+from decoders.stats.timed_runs import recorded
+from decoders.stimuli.embedding import Embedding, trigram_embedding
+from decoders.stimuli.features import feature_matrix, zscore_runs
+from decoders.stimuli.timings import Words, words_by_stimulus
+from decoders.store.recording import Recording, read_recording_header
+from decoders.store.tables import read_table
+
+_FEATURES = ("word_rate", "embedding")
+
+
+@dataclass(frozen=True)
+class Listening:
+    """The runs of one subject, and what was heard in them.
+
+    Attributes
+    ----------
+    x : sequence of array of shape (n_volumes, n_voxels)
+        One per run, z-scored per run; runs on disk are read when they are needed.
+    targets : list of array of shape (n_volumes, n_targets)
+        Word count and word vectors per volume; z-scored by the training runs.
+    features : list of array of shape (n_volumes, n_targets)
+        The same with the haemodynamic response.
+    mask : array of shape (x, y, z), bool
+    tr : float
+    trained, tested : sequence of int
+        Runs by number, as declared.
+    """
+
+    x: Runs
+    targets: list[NDArray[np.float32]]
+    features: list[NDArray[np.float32]]
+    mask: NDArray[np.bool_]
+    tr: float
+    trained: Sequence[int] = ()
+    tested: Sequence[int] = ()
+
+    @property
+    def training(self) -> Listening:
+        """The runs that train."""
+        return self._part(self.trained)
+
+    @property
+    def test(self) -> Listening:
+        """The runs that are held out."""
+        return self._part(self.tested)
+
+    def _part(self, runs: Sequence[int]) -> Listening:
+        targets, features = ([part[run] for run in runs] for part in (self.targets, self.features))
+        x = some_runs(self.x, runs)
+        return replace(self, x=x, targets=targets, features=features, trained=(), tested=())
+
+
+def listen(job: Job) -> tuple[Listening, list[Recording]]:
+    """Return the runs of the job's subject by the audited split, and their recordings, whose data stay on disk."""
+    settings: VoxelMapSettings = job.settings.decoding.voxels
+    subject = job.labels["subject"]
+    words = words_by_stimulus(read_table(job.input("words"), text_columns=("stimulus", "word", "text")))
+    recordings = runs_with_words(
+        [read_recording_header(path) for path in job.inputs["recording"]], settings.task, words
+    )
+    rows = select_runs(read_manifest(job.input("manifest")), subject=subject)
+    own = declare_voxels(recorded(recordings), settings, sorted(words))
+    audited = read_audited(job.input("splits"), job.input("leaks")).of_subject(subject)
+    split = agreed(own, audited, f"subject {subject}").splits[0]
+    embedding = _embedding(settings, rows, words, split.corpora[0], job.input("manifest"))
+    return prepare(recordings, words, embedding, split), recordings
+
+
+def prepare(
+    recordings: Sequence[Recording], words: Mapping[str, Words], embedding: Embedding, split: DeclaredSplit
+) -> Listening:
+    """Bring the runs of a subject to common voxels, and compute the features of their text.
+
+    Parameters
+    ----------
+    recordings : sequence of Recording
+        Kind "volume", axis "time", in order.
+    words : mapping of str to Words
+        By stimulus.
+    embedding : Embedding
+        Word vectors.
+    split : DeclaredSplit
+        Which runs train, which are held out, and which the text features are z-scored by.
+
+    Raises
+    ------
+    InputError
+        No volumes on one grid, or runs of different TR.
+    """
+    mask = common_mask(recordings, SETTING)
+    x = on_common_grid(recordings, mask)
+    plain, convolved = (
+        [
+            feature_matrix(_FEATURES, words[r.stimulus], r.time, r.tr, hrf=hrf, embedding=embedding)[0]
+            for r in recordings
+        ]
+        for hrf in (False, True)
+    )
+    number = {run.key: i for i, run in enumerate(recorded(recordings))}
+    trained, tested, scaled = (
+        [number[rows.run] for rows in part]
+        for part in (split.train, split.test, split.rows(split.fit("scaling", TEXT_SCALING).on))
+    )
+    targets, features = ([run.astype(np.float32) for run in zscore_runs(runs, scaled)] for runs in (plain, convolved))
+    return Listening(x, targets, features, mask, recordings[0].tr, trained, tested)
+
+
+def _embedding(
+    settings: VoxelMapSettings, rows: Sequence[Run], words: Mapping[str, Words], corpus: Corpus, where: Path
+) -> Embedding:
+    if settings.features == "trigram":
+        # From the letters of all words, those of the test runs too: no recording is seen.
+        return trigram_embedding([word for name in corpus.stimuli for word in words[name].word])
+    return phantom_vectors(rows, where)
+
+
+def planted_voxels(
+    rows: Sequence[Run], recordings: Sequence[Recording], mask: NDArray[np.bool_]
+) -> NDArray[np.bool_] | None:
+    """Return the planted voxels of a phantom, shape (n_voxels,); None where nothing or everything is planted."""
+    tasks = {r.task for r in recordings}
+    paths = sorted({path for row in rows if row.task in tasks and (path := row.path("truth")) is not None})
+    if not paths:
+        return None
+    planted = maps.read_planted(paths[0], mask)
+    return planted if planted.any() and not planted.all() else None
