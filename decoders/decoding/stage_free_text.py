@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from decoders.config import FreeTextSettings, VoxelMapSettings
 from decoders.data.manifest import read_manifest, select_runs
 from decoders.decoding.beam import SearchOptions
+from decoders.decoding.bits_table import Bits, bits_rows, measure_bits
 from decoders.decoding.bottleneck import lags_in_volumes
 from decoders.decoding.common_grid import common_mask, on_common_grid
-from decoders.decoding.free_controls import Reader, Told, decode_with_controls, other_stories
-from decoders.decoding.free_table import Compared, score_rows, shared_windows, text_rows
+from decoders.decoding.free_controls import NOISE, Reader, Told, decode_with_controls, noise_like, other_stories
+from decoders.decoding.free_table import TASK, Compared, score_rows, shared_windows, text_rows
 from decoders.decoding.free_text import Listener, Timing, fit_listener
 from decoders.decoding.lexicon import lexicon_units
 from decoders.decoding.likelihood import Floats
@@ -80,10 +81,14 @@ def run(job: Job) -> None:
     _log_unknown(job, runs.heard, embedding)
     timing = Timing(runs.tr, lags=lags_in_volumes(runs.tr))
     listener = fit_listener(runs.known_x, runs.known, runs.voxels, WordVectors(embedding), timing, voxels.folds)
-    told = _told(job, runs, listener, windows, settings, voxels.folds)
+    reader = _reader(job, listener, settings)
+    told = _told(job, runs, reader, windows, voxels.folds)
     meaning = WordVectors(embedding, count=False)
     compared = Compared(runs.heard, meaning, windows, runs.tr, settings.blur_s, settings.n_permutations)
     scores = score_rows(told, compared, subject, job.seed, job.rng("free text scores", subject))
+    bits = _bits(job, runs, reader, settings, voxels.folds)
+    about = {"subject": subject, "seed": job.seed, "task": TASK}
+    scores += bits_rows(bits, about, settings.n_permutations, job.rng("bits scores", subject))
     for row in scores:
         if not row["model"].startswith("control:"):
             job.log.info("sub-%s, %s, %s: %.3f, p %.4f", subject, *(row[k] for k in ("model", "metric", "score", "p")))
@@ -109,20 +114,28 @@ def _read(job: Job, words: dict[str, Words]) -> _Runs:
     )  # fmt: skip
 
 
-def _told(
-    job: Job, runs: _Runs, listener: Listener, windows: Floats, settings: FreeTextSettings, n_folds: int
-) -> list[Told]:
-    """Return the texts of the search, of the baseline, and of all their controls."""
-    subject = job.labels["subject"]
+def _reader(job: Job, listener: Listener, settings: FreeTextSettings) -> Reader:
     language, lexicon = read_language(job.input("language"))
     options = SearchOptions(settings.width, PREFIXES * settings.width, settings.language_weight)
-    reader = Reader(listener, language, lexicon_units(lexicon, language.alphabet), options)
-    n, width = len(listener.voxels), options.width
+    return Reader(listener, language, lexicon_units(lexicon, language.alphabet), options)
+
+
+def _told(job: Job, runs: _Runs, reader: Reader, windows: Floats, n_folds: int) -> list[Told]:
+    """Return the texts of the search, of the baseline, and of all their controls."""
+    subject, listener = job.labels["subject"], reader.listener
+    n, width = len(listener.voxels), reader.options.width
     job.log.info("sub-%s: %d voxels, %d test runs, beams of %d", subject, n, len(runs.x), width)
     found = decode_with_controls(reader, runs.x, job.rng("free text controls", subject))
     rng = job.rng("retrieval controls", subject)
     found += retrieve_with_controls(runs.known_x, runs.known, runs.x, listener, windows, n_folds, rng)
     return [*found, other_stories(runs.known, len(runs.x), job.rng("other stories", subject))]
+
+
+def _bits(job: Job, runs: _Runs, reader: Reader, settings: FreeTextSettings, n_folds: int) -> Bits:
+    """Return the bits per character of what was heard, by the recording and by noise."""
+    rng = job.rng("bits controls", job.labels["subject"])
+    others = {NOISE: [noise_like(run, reader.listener, rng) for run in runs.x]}
+    return measure_bits(reader, runs.known_x, runs.known, runs.x, runs.heard, others, settings.window_s, n_folds)
 
 
 def _log_unknown(job: Job, heard: Sequence[Words], embedding: Embedding) -> None:

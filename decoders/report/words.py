@@ -57,6 +57,7 @@ _METRICS = {
     "auc": "AUC",
     "ap": "average precision",
     "bits_per_char": "bits per character",
+    "bits_gain": "bits per character saved",
     "wer": "word error rate",
     "bleu1": "BLEU-1",
     "chrf": "chrF",
