@@ -200,9 +200,21 @@ def _log_unknown(job: Job, heard: Sequence[Words], embedding: Embedding) -> None
 
 
 def heard_in(recording: Recording, words: Words) -> Words:
-    """Return the words that are heard during a run, in seconds since its first volume, as plain text."""
+    """Return the words that are heard during a run, in seconds since its first volume, as plain text.
+
+    Raises
+    ------
+    InputError
+        The text lies outside of the run.
+    """
     start = float(recording.time[0])
-    inside = words.between(start, start + len(recording.time) * recording.tr)
+    stop = start + len(recording.time) * recording.tr
+    inside = words.between(start, stop)
+    if not len(inside):
+        found = f"{len(words)} words, none of them there"
+        where = f"sub-{recording.subject} run {recording.run or '1'}, stimulus '{recording.stimulus}'"
+        remedy = "Check the onset of the stimulus in the events, and the times of its words."
+        raise InputError(f"words between {start:g} and {stop:g} s of the stimulus", found, where, remedy)
     # As the search writes: marks and capitals are none of its business, and would count as errors.
     return replace(inside, onset=inside.onset - start, text=tuple(map(spelled, inside.word)))
 
