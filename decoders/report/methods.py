@@ -202,7 +202,7 @@ def _free_text(block: Any) -> str:
         "log-likelihood of the selected voxels. The number and the times of words were decoded, too. Windows of "
         f"{block.window_s:g} s were compared with what was heard, against {block.n_permutations} rolls of windows "
         "within their runs. Bits per character are those of the heard text given the words before and the recording "
-        "(Bayes' rule over likely next words; the weight of the recording was chosen on training runs that were held out), "
+        "(Bayes' rule over likely next words; its weight was chosen on training runs that were held out), "
         "against moves of the text along its own words."
         f"{beside}"
     )
