@@ -1,12 +1,14 @@
 """Free text on phantoms: which windows can be told from the decoded text alone, and what the controls reach.
 
 ``python benchmarks/bench_free_text.py`` runs ``config/studies/phantom_text.yaml`` for the phantoms 0, 1 and 2 at the
-response strengths .3, .2 and .1 (about four CPU minutes each); ``… .3`` runs one strength. The settings were chosen on
-phantom 100. Figures of strengths that are not run are kept.
+response strengths .3, .2 and .1 (about six CPU minutes each). ``… .2`` runs one strength, ``… --seeds 0`` one phantom,
+and ``… --features trigram`` reads them through letter trigrams, which know nothing of what the phantom responds to. The
+settings were chosen on phantom 100. Figures that are not run are kept.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
@@ -24,10 +26,11 @@ STRENGTHS, SEEDS = (0.3, 0.2, 0.1), (0, 1, 2)
 KEPT = ("model", "metric", "score", "ci_low", "ci_high", "n", "null_mean", "p")
 
 
-def run(strength: float, seed: int) -> dict[str, Any]:
+def run(strength: float, seed: int, features: str) -> dict[str, Any]:
     """Run one phantom; return the scores of its text, of the refit, and the verdicts."""
     study = yaml.safe_load(STUDY.read_text(encoding="utf-8"))
-    study["study"] = f"phantom_text_r{round(100 * strength)}_{seed}"
+    study["study"] = f"phantom_text_{features}_r{round(100 * strength)}_{seed}"
+    study["decoding"]["voxels"]["features"] = features
     study["data"]["phantom"] |= {"seed": seed, "r0": strength}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "study.yaml"
@@ -44,12 +47,18 @@ def run(strength: float, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description="Free text on phantoms.")
+    parser.add_argument("strengths", nargs="*", type=float, default=list(STRENGTHS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--features", choices=("phantom", "trigram"), default="phantom")
+    options = parser.parse_args()
     path = FOLDER / "free_text.json"
     figures: dict[str, Any] = json.loads(path.read_text())["figures"] if path.exists() else {}
-    for strength in map(float, sys.argv[1:] or STRENGTHS):
-        figures[f"r0 {strength:g}"] = found = {}
-        for seed in SEEDS:
-            found[f"phantom {seed}"] = run(strength, seed)
+    unmatched = "" if options.features == "phantom" else f", {options.features}"
+    for strength in options.strengths:
+        found = figures.setdefault(f"r0 {strength:g}{unmatched}", {})
+        for seed in options.seeds:
+            found[f"phantom {seed}"] = run(strength, seed, options.features)
             print(
                 write_result("free_text", "python benchmarks/bench_free_text.py", figures), strength, seed, flush=True
             )

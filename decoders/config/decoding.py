@@ -133,6 +133,15 @@ class FreeTextSettings(Settings):
         1.0, description="Seconds by which each word is spread in time when windows are told apart by their text."
     )
     n_permutations: int = Field(1000, ge=200, description="Rolls of windows within their runs behind each p.")
+    baselines: tuple[Literal["retrieval", "tang2023"], ...] = Field(
+        ("retrieval",),
+        description="Other decoders in the same table: ridge and retrieval of training passages, and Tang et al. 2023 (slow).",
+    )
+    tang_width: Count = Field(200, description="Hypotheses that the beam of tang2023 keeps; theirs is 200.")
+    bert_model: str | None = Field(
+        None, description="Folder of a transformers model for BERTScore (needs bert-score); nothing is downloaded."
+    )
+    bert_layer: Count = Field(9, description="Layer of bert_model whose states are compared.")
 
 
 class AllowedLeak(Settings):

@@ -15,8 +15,8 @@ from decoders.decoding.lexicon import Units
 from decoders.stimuli.timings import Words
 
 MODEL = "beam"
-LANGUAGE_MODEL, SHIFTED, NOISE, POSITION, WORD_RATE = (
-    f"control:{name}" for name in ("language_model", "shifted", "noise", "position", "word_rate")
+LANGUAGE_MODEL, SHIFTED, NOISE, POSITION, WORD_RATE, OTHER_SUBJECT = (
+    f"control:{name}" for name in ("language_model", "shifted", "noise", "position", "word_rate", "other_subject")
 )
 Run = NDArray[np.floating]
 
@@ -32,11 +32,14 @@ class Told:
         One per test run, in seconds of the run.
     control_of : str or None
         The model that a control belongs to; None for a model, and for a control of all models.
+    note : str
+        What the method of its rows has to say beside how p was made.
     """
 
     model: str
     texts: list[Words]
     control_of: str | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ class Reader:
         return decode_run(self.listener, run, self.language, self.units, blind, seconds)
 
 
-def decode_with_controls(reader: Reader, runs: Sequence[Run], rng: np.random.Generator) -> list[Told]:
+def decode_with_controls(
+    reader: Reader, runs: Sequence[Run], rng: np.random.Generator, others: Sequence[Run] = ()
+) -> list[Told]:
     """Decode runs, and for each of them what the recording should not be able to say.
 
     Parameters
@@ -69,6 +74,8 @@ def decode_with_controls(reader: Reader, runs: Sequence[Run], rng: np.random.Gen
         z-scored; nothing was fitted on them.
     rng : Generator
         Of shifts and noise.
+    others : sequence of array of shape (n_volumes, n_voxels)
+        Recordings of other subjects, one per run; none, where there is no other subject.
 
     Returns
     -------
@@ -82,6 +89,8 @@ def decode_with_controls(reader: Reader, runs: Sequence[Run], rng: np.random.Gen
         SHIFTED: [reader.read(rolled(run, rng)) for run in runs],
         NOISE: [reader.read(noise_like(run, reader.listener, rng)) for run in runs],
     }
+    if len(others):
+        read[OTHER_SUBJECT] = [reader.read(run) for run in others]
     return [
         Told(model, [decoded.words for decoded in found], None if model == MODEL else MODEL)
         for model, found in read.items()

@@ -20,6 +20,7 @@ from decoders.decoding.free_scores import (
 from decoders.decoding.likelihood import Floats
 from decoders.decoding.refit import Score, over_windows, window_row
 from decoders.decoding.responses import TextFeatures
+from decoders.decoding.symbols import is_ideograph
 from decoders.decoding.text_scores import error_rate, ngram_scores
 from decoders.errors import InputError
 from decoders.stimuli.text import windows
@@ -90,7 +91,8 @@ def score_rows(
     rows = []
     for one in told:
         scores = _identified(one.texts, compared, compared.meaning, rng) | _similar(one.texts, compared, rng)
-        found = [window_row(about, one.model, metric, score, method) for metric, score in scores.items()]
+        how = method + (f"; {one.note}" if one.note else "")
+        found = [window_row(about, one.model, metric, score, how) for metric, score in scores.items()]
         found += [window_row(about, one.model, metric, score, "") for metric, score in _written(one.texts, compared)]
         rows += [{**row, "control_of": one.control_of} for row in found]
         if not one.model.startswith("control:"):
@@ -123,11 +125,10 @@ def _written(texts: Sequence[Words], compared: Compared) -> list[tuple[str, Scor
         [text for words in side for text in window_text(words, compared.windows)] for side in (compared.heard, texts)
     ]
     heard, written = sides
-    values = {
-        "cer": error_rate(heard, written, "character").score,
-        "wer": error_rate(heard, written, "word").score,
-        **ngram_scores(heard, written),
-    }
+    values = {"cer": error_rate(heard, written, "character").score, **ngram_scores(heard, written)}
+    if not any(map(is_ideograph, "".join(heard))):
+        # Without spaces a window would count as one word; characters are the words of such a text.
+        values["wer"] = error_rate(heard, written, "word").score
     return [(metric, Score(value, np.nan, np.nan, len(heard), _UNTESTED)) for metric, value in values.items()]
 
 

@@ -8,7 +8,7 @@ other, and a brain weight of 0 is the language model alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,6 +96,25 @@ class Listener:
         times = self.timing.volumes(len(run))
         return word_times(self.length.rate(run[:, self.voxels]), times, self.timing.tr)
 
+    def without(self, x: Runs, heard: Sequence[Words], held: Sequence[int], n_folds: int) -> Listener:
+        """Return a listener whose encoding and rate have not seen some of the training runs.
+
+        The noise stays: it was measured on runs that their encoding model had not seen.
+
+        Parameters
+        ----------
+        x, heard : sequence
+            All training runs, as for `fit_listener`.
+        held : sequence of int
+            Those that are left out; two at least must stay.
+        n_folds : int
+        """
+        seen = [run for run in range(len(x)) if run not in set(held)]
+        runs, words = [x[run] for run in seen], [heard[run] for run in seen]
+        X, Y = _design(runs, words, self.voxels, self.features, self.timing)
+        length = _fit_rate(Y, words, self.timing, n_folds)
+        return replace(self, ridge=_fit(X, Y, n_folds), length=length)
+
 
 @dataclass(frozen=True)
 class Decoded:
@@ -131,14 +150,11 @@ def fit_listener(
     n_folds : int
         Folds over runs, for penalties and held-out residuals.
     """
-    Y = [np.asarray(run[:, voxels], dtype=np.float64) for run in x]
-    Y = [run - run.mean(0) for run in Y]
-    X = [_centred(text_features(words, features, len(run), timing)) for words, run in zip(heard, x, strict=True)]
+    X, Y = _design(x, heard, voxels, features, timing)
     residuals = _held_out_residuals(X, Y, n_folds)
     phi = autocorrelation(residuals)
     noise = residual_covariance([innovations(run, phi) for run in residuals])
-    rates = [word_rate(words.middle, timing.volumes(len(run)), timing.tr) for words, run in zip(heard, x, strict=True)]
-    length = fit_length(Y, rates, timing.lags, n_folds)
+    length = _fit_rate(Y, heard, timing, n_folds)
     expected = expected_word(features, [word for words in heard for word in words.word])
     return Listener(voxels, _fit(X, Y, n_folds), noise, phi, length, features, expected, timing)
 
@@ -199,6 +215,19 @@ def decode_run(
     onset, duration = word_spans(seconds, 0.0, len(run) * listener.timing.tr)
     best = found[0]
     return Decoded(Words(onset, duration, best.words, tuple(spelled(word) for word in best.words)), best)
+
+
+def _design(
+    x: Runs, heard: Sequence[Words], voxels: NDArray[np.int64], features: TextFeatures, timing: Timing
+) -> tuple[list[Floats], list[Floats]]:
+    """Return text features and voxels of each run, without their means."""
+    X = [_centred(text_features(words, features, len(run), timing)) for words, run in zip(heard, x, strict=True)]
+    return X, [_centred(np.asarray(run[:, voxels], dtype=np.float64)) for run in x]
+
+
+def _fit_rate(Y: Runs, heard: Sequence[Words], timing: Timing, n_folds: int) -> LengthModel:
+    rates = [word_rate(words.middle, timing.volumes(len(run)), timing.tr) for words, run in zip(heard, Y, strict=True)]
+    return fit_length(Y, rates, timing.lags, n_folds)
 
 
 def _fit(X: Runs, Y: Runs, n_folds: int) -> Ridge:

@@ -151,10 +151,14 @@ class CharacterModel(nn.Module):
 
     def forward(self, symbols: Tensor) -> Tensor:
         """Return log-probabilities of the character after each one: (n, time) int64 to (n, time, n_symbols)."""
-        x = self.drop(self.embedding(symbols))
+        return torch.log_softmax(self.readout(self.states(symbols)), -1)
+
+    def states(self, symbols: Tensor) -> Tensor:
+        """Return the stream after the last layer: (n, time) int64 to (n, time, n_units)."""
+        x: Tensor = self.drop(self.embedding(symbols))
         for layer in self.layers:
             x = layer(x)
-        return torch.log_softmax(self.readout(x), -1)
+        return x
 
     def start(self, n: int = 1) -> Cache:
         """Return the cache of `n` texts of which nothing has been read."""
@@ -178,11 +182,16 @@ class CharacterModel(nn.Module):
         Tensor of shape (n, n_symbols)
             Log-probabilities of the character that follows.
         """
+        return self.step_states(characters, cache)[0]
+
+    @torch.no_grad()
+    def step_states(self, characters: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
+        """Read one character as `step`; return the stream after the last layer, (n, n_units), too."""
         x = self.embedding(characters)
         for layer, keys, values in zip(self.layers, cache.keys, cache.values, strict=True):
             x = layer.step(x, keys, values, cache.position)  # type: ignore[operator]
         cache.position += 1
-        return torch.log_softmax(self.readout(x), -1)
+        return torch.log_softmax(self.readout(x), -1), x
 
 
 @dataclass(frozen=True)
@@ -216,12 +225,23 @@ def score_symbols(model: CharacterModel, symbols: Tensor) -> NDArray[np.float64]
     """Return log P of every symbol but the first, exactly, in pieces that overlap by the model's reach."""
     training, found = model.training, []
     model.eval()
-    for start in range(0, len(symbols) - 1, _EVALUATED):
-        first, stop = max(0, start + 1 - model.reach), min(start + _EVALUATED, len(symbols) - 1)
+    for first, start, stop in _pieces(len(symbols) - 1, model.reach):
         steps = model(symbols[None, first:stop])[0, start - first :]
         found.append(steps.gather(1, symbols[start + 1 : stop + 1, None])[:, 0])
     model.train(training)
     return torch.cat(found).double().numpy()
+
+
+@torch.no_grad()
+def symbol_states(model: CharacterModel, symbols: Tensor) -> NDArray[np.float64]:
+    """Return the stream after the last layer at every symbol, shape (n_symbols, n_units), as steps would find it."""
+    found = [model.states(symbols[None, a:c])[0, b - a :] for a, b, c in _pieces(len(symbols), model.reach)]
+    return torch.cat(found).double().numpy()
+
+
+def _pieces(n: int, reach: int) -> list[tuple[int, int, int]]:
+    """Return where a pass begins to read, where it begins to count, and where it ends."""
+    return [(max(0, a + 1 - reach), a, min(a + _EVALUATED, n)) for a in range(0, n, _EVALUATED)]
 
 
 def save_language(path: str | Path, language: Language, attributes: dict[str, Any] | None = None) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from decoders.decoding.free_controls import NOISE, SHIFTED, Told, noise_like, rolled
+from decoders.decoding.free_controls import NOISE, OTHER_SUBJECT, SHIFTED, Told, noise_like, rolled
 from decoders.decoding.free_scores import words_within
 from decoders.decoding.free_text import Listener, Timing, text_features
 from decoders.decoding.identification import sliding_windows, window_correlations
@@ -81,13 +81,14 @@ def retrieve_with_controls(
     windows: Floats,
     n_folds: int,
     rng: np.random.Generator,
+    others: Runs = (),
 ) -> list[Told]:
-    """Return the retrieved texts, and those of rolled runs and of noise, as `free_controls` makes them."""
+    """Return the retrieved texts, and those of rolled runs, noise and other subjects, as `free_controls` makes them."""
     sources = {
         MODEL: list(test_x),
         SHIFTED: [rolled(run, rng) for run in test_x],
         NOISE: [noise_like(run, listener, rng) for run in test_x],
-    }
+    } | ({OTHER_SUBJECT: list(others)} if len(others) else {})
     every = [run for runs in sources.values() for run in runs]
     texts = iter(
         retrieve(train_x, train_heard, every, listener.voxels, listener.features, listener.timing, windows, n_folds)

@@ -110,6 +110,12 @@ ENTRIES: dict[str, str] = {
   author = {Alemi, Alexander A. and Fischer, Ian and Dillon, Joshua V. and Murphy, Kevin},
   title = {Deep Variational Information Bottleneck}, year = {2017}, eprint = {1612.00410}, archivePrefix = {arXiv}
 }""",
+    "tang2023": """@article{tang2023decoding,
+  author = {Tang, Jerry and LeBel, Amanda and Jain, Shailee and Huth, Alexander G.},
+  title = {Semantic reconstruction of continuous language from non-invasive brain recordings},
+  journal = {Nature Neuroscience}, year = {2023}, volume = {26}, pages = {858--866},
+  doi = {10.1038/s41593-023-01304-9}
+}""",
 }
 
 

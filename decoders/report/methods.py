@@ -27,6 +27,7 @@ def methods(settings: Any, manifest: pd.DataFrame, packages: Mapping[str, str]) 
             _names(settings.decoding.names),
             _encoding(settings.decoding.encoding),
             _voxels(settings.decoding.voxels),
+            _free_text(settings.decoding.free_text),
         ]
     paragraphs += [_learning(settings.learning), _alignment(settings.alignment), _software(settings, packages)]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
@@ -46,6 +47,8 @@ def works(settings: Any, packages: Mapping[str, str]) -> list[str]:
     if settings.decoding is not None:
         found += ["torch", "shrinkage"] if settings.decoding.names else []
         found += ["torch", "infonce", "bottleneck"] if settings.decoding.voxels else []
+        free = settings.decoding.free_text
+        found += ["tang2023"] if free and "tang2023" in free.baselines else []
     if settings.learning is not None:
         found += ["torch", *settings.learning.rules]
     if settings.alignment is not None:
@@ -184,6 +187,27 @@ def _voxels(block: Any) -> str:
         f"A ridge model was then refitted on the {block.select_share * 100:g} % of voxels with the highest values "
         f"and tested on {count(block.test_runs, 'held-out run')}, whose windows were identified by the correlation of "
         "decoded and true word features."
+    )
+
+
+def _free_text(block: Any) -> str:
+    if block is None:
+        return ""
+    baselines = {
+        "retrieval": "retrieval of training passages by ridge",
+        "tang2023": "the decoder of Tang et al. (2023)",
+    }
+    beside = f" Baselines: {listed([baselines[name] for name in block.baselines])}." if block.baselines else ""
+    return (
+        "Free text was written by a beam search over words "
+        f"({count(block.width, 'hypothesis', 'hypotheses')}) that adds the log-probability of a character language "
+        f"model (weight {block.language_weight:g}; no test story was in its corpus) to the whitened Gaussian "
+        "log-likelihood of the selected voxels. The number and the times of words were decoded, too. Windows of "
+        f"{block.window_s:g} s were compared with what was heard, against {block.n_permutations} rolls of windows "
+        "within their runs. Bits per character are those of the heard text given the words before and the recording "
+        "(Bayes' rule over likely next words; its weight was chosen on training runs that were held out), "
+        "against moves of the text along its own words."
+        f"{beside}"
     )
 
 

@@ -44,6 +44,7 @@ _MODELS = {
     "ridge_all_voxels": "ridge on all voxels",
     "beam": "beam search of free text",
     "ridge_retrieval": "ridge and retrieval of passages",
+    "tang2023": "Tang et al. 2023",
     "content": "content beyond timing",
 }
 _METRICS = {
@@ -57,6 +58,9 @@ _METRICS = {
     "auc": "AUC",
     "ap": "average precision",
     "bits_per_char": "bits per character",
+    "meteor": "METEOR",
+    "bertscore": "BERTScore",
+    "bits_gain": "bits per character saved",
     "wer": "word error rate",
     "bleu1": "BLEU-1",
     "chrf": "chrF",

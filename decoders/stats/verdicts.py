@@ -37,7 +37,7 @@ CHANCE = "not above chance"
 NO_RANKING = "no ranking supported"
 UNTESTED = "controls that were not tested"
 # Metrics in which a larger score is better, in the order of preference.
-MAIN_METRICS = ("accuracy", "percentile", "r", "auc", "top1", "similarity")
+MAIN_METRICS = ("accuracy", "percentile", "r", "auc", "top1", "similarity", "bits_gain")
 _CONTROL = "control:"
 _COPIED = ("level", "subject", "n", "score", "ci_low", "ci_high", "null_mean", "p_corrected")
 

@@ -363,6 +363,16 @@ def test_words_are_counted_from_the_first_volume():
     np.testing.assert_allclose(found.onset, [1.0, 19.5])
 
 
+def test_a_text_outside_of_the_recording_is_refused():
+    made = Recording(
+        np.zeros((10, 1), np.float32), "region", "01", task="t", run="1", stimulus="s", time=600 + 2.0 * np.arange(10),
+        tr=2.0, names=np.array(["a"], dtype=object),
+    )  # fmt: skip
+    expected = "words between 600 and 620 s of the stimulus, found 400 words, none of them there"
+    with pytest.raises(InputError, match=expected):
+        heard_in(made, story(0))
+
+
 # ---- n-gram scores --------------------------------------------------------------------------------------------------
 
 
@@ -379,3 +389,8 @@ def test_bleu_1_punishes_short_texts():
 
 def test_ideographs_are_compared_one_by_one():
     assert ngram_scores(["我看见猫"], ["我看见狗"])["bleu1"] == pytest.approx(3 / 4)
+
+
+def test_empty_texts_have_no_ngrams_in_common():
+    assert ngram_scores(["the cat"], [""]) == pytest.approx({"bleu1": 0, "chrf": 0})
+    assert ngram_scores(["", "the cat"], ["the", "the cat"])["bleu1"] == pytest.approx(2 / 3)

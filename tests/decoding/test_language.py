@@ -13,6 +13,7 @@ from decoders.decoding.language import (
     load_language,
     save_language,
     score_symbols,
+    symbol_states,
 )
 from decoders.decoding.language_fit import LanguageOptions, fit_language
 from decoders.decoding.symbols import alphabet_of, is_ideograph, plain_text, spelled, words_of
@@ -129,6 +130,13 @@ def test_scores_in_pieces_equal_one_pass(monkeypatch):
         whole = model(symbols[None, :-1])[0].gather(1, symbols[1:, None])[:, 0].numpy()
     monkeypatch.setattr("decoders.decoding.language._EVALUATED", 7)
     assert np.allclose(score_symbols(model, symbols), whole, atol=1e-10)
+
+
+def test_states_in_pieces_equal_one_pass(monkeypatch):
+    model, symbols = small_model(), texts(1, 40)[0]
+    whole = model.states(symbols[None])[0].detach().numpy()
+    monkeypatch.setattr("decoders.decoding.language._EVALUATED", 7)
+    np.testing.assert_allclose(symbol_states(model, symbols), whole, atol=1e-12)
 
 
 # ---- learning -------------------------------------------------------------------------------------------------------

@@ -1,5 +1,8 @@
 import re
 
+import pandas as pd
+
+from decoders.config import DecodingSettings, FreeTextSettings, VoxelMapSettings
 from decoders.report.citations import ENTRIES, bibtex
 from decoders.report.methods import methods, works
 from decoders.report.read import read_results
@@ -25,8 +28,6 @@ def test_the_text_says_what_the_settings_say(study, tools):
 
 
 def test_windows_are_identified_in_the_brain_when_encoding_and_in_the_features_after_the_gate(tools):
-    import pandas as pd
-
     paragraphs = methods(tools.settings(), pd.DataFrame(), {}).split("\n\n")
     encoding = next(words for words in paragraphs if words.startswith("Ridge encoding"))
     gate = next(words for words in paragraphs if "information bottleneck on the voxel grid" in words)
@@ -37,8 +38,6 @@ def test_windows_are_identified_in_the_brain_when_encoding_and_in_the_features_a
 
 def test_absent_blocks_are_not_described(tools):
     settings = tools.settings().model_copy(update={"decoding": None, "learning": None, "alignment": None})
-    import pandas as pd
-
     words = methods(settings, pd.DataFrame(), {})
     assert "RDM" not in words
     assert "Networks" not in words
@@ -57,3 +56,14 @@ def test_works_are_cited_once(tools):
     text = bibtex([*works(tools.settings(), {"numpy": "2"}), "numpy"])
     assert text.count("harris2020numpy") == 1
     assert "lillicrap2016" in text
+
+
+def test_free_text_names_its_baselines(tools):
+    block = FreeTextSettings(baselines=("retrieval", "tang2023"), width=40)
+    decoding = DecodingSettings(voxels=VoxelMapSettings(), free_text=block)
+    settings = tools.settings().model_copy(update={"decoding": decoding, "learning": None, "alignment": None})
+    words = methods(settings, pd.DataFrame(), {})
+    assert "a beam search over words (40 hypotheses)" in words
+    assert "Baselines: retrieval of training passages by ridge and the decoder of Tang et al. (2023)." in words
+    assert "tang2023" in works(settings, {})
+    assert "Tang" not in methods(tools.settings(), pd.DataFrame(), {})

@@ -244,6 +244,13 @@ def read_subjects():
     return subjects(VOXELS.task, VOXELS.test_runs + 3)
 
 
+def with_neighbour(task, subject):
+    """The recordings of a subject and of the next one, whose brain is a control; of the subject alone where it is one."""
+    labels = sorted({run.subject for run in runs(task) if run.modality != "rdm" and run.status == "ok"})
+    other = labels[(labels.index(subject) + 1) % len(labels)]
+    return recordings(task, subject) + (recordings(task, other) if other != subject else [])
+
+
 def estimates(wildcards):
     if STUDY.alignment.recordings == "rdms":
         return []

@@ -213,7 +213,7 @@ rule free_text:
         words=S("stimuli/words.tsv"),
         language=S("decoding/language.safetensors"),
         maps=S("decoding/sub-{subject}_voxels.h5"),
-        recording=lambda wildcards: recordings(VOXELS.task, wildcards.subject),
+        recording=lambda wildcards: with_neighbour(VOXELS.task, wildcards.subject),
     output:
         scores=S("decoding/sub-{subject}_free_text-scores.tsv"),
         text=S("decoding/sub-{subject}_free_text-text.tsv"),

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from decoders.report.blocks import Data, Figure, Pair, Pairs, Section, Table, parts, show, worded
+from decoders.report.blocks import Data, Figure, Notice, Pair, Pairs, Section, Table, parts, show, worded
 from decoders.report.figures import Dot, DotRow, Reference, dot_grid
 from decoders.report.heat import matrix
 from decoders.report.lines import Series, line_chart
@@ -37,6 +37,7 @@ _WHOLE = ("", "all", "mean", "group")
 _MOST_TEXTS = 48
 _MOST_CHARACTERS = 4000
 _FEW = 6  # seeds or subjects that are drawn one by one with their intervals
+_ABSENT = "absent: "
 _LOWER = ("cer", "wer", "greedy_cer", "bits_per_char")
 _COMMON = {"level": level, "subject": lambda who: f"subject {who}", "split": split, "seed": lambda seed: f"seed {seed}"}
 _LABELS = {"ci_low": "CI low", "ci_high": "CI high", "null_mean": "null mean", "p_corrected": "corrected p"}
@@ -45,9 +46,10 @@ _LABELS = {"ci_low": "CI low", "ci_high": "CI high", "null_mean": "null mean", "
 def section(results: Results) -> Section:
     """Return the section on decoding."""
     scores = results.table("decoding_scores")
+    measured = scores[~_is_absent(scores)]
     lead = "Every score stands beside its controls: a score means something only where it is above all of them."
     order = parts(
-        ("Scores and controls", [_dots(scores), _table(scores)]),
+        ("Scores and controls", [_dots(measured), _table(measured), _absent(scores)]),
         ("Identification of windows", [_windows(scores)]),
         ("Names: reference and decoded", [*_confusions(results)]),
         ("Text: reference and decoded", _texts(results.table("text"))),
@@ -55,6 +57,23 @@ def section(results: Results) -> Section:
         ("Training and test data", leak_blocks(results)),
     )
     return Section("decoding", "Decoding", lead, order)
+
+
+def _is_absent(scores: pd.DataFrame) -> pd.Series:
+    if "method" not in scores:
+        return pd.Series(False, index=scores.index)
+    return scores["method"].map(text).astype(str).str.startswith(_ABSENT)
+
+
+def _absent(scores: pd.DataFrame) -> Notice | None:
+    """Name the scores and controls that were not measured, each with its reason."""
+    rows = scores[_is_absent(scores)]
+    items = [
+        f"{control_title(row['model']) if is_control(text(row['model'])) else metric(text(row['metric']))}: "
+        f"{text(row['method']).removeprefix(_ABSENT)}."
+        for row in rows.to_dict("records")
+    ]
+    return Notice("Not measured", list(dict.fromkeys(items))) if items else None
 
 
 def _table(scores: pd.DataFrame) -> Table | None:
