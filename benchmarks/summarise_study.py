@@ -47,6 +47,8 @@ def summarise(folder: Path) -> dict[str, Any]:
         figures["networks"] = _rows(read_table(folder / "networks/networks.tsv"))
     if (folder / "alignment").exists():
         figures["alignment"] = _alignment(folder / "alignment")
+    if (folder / "certificate.json").exists():
+        figures["certificate"] = json.loads((folder / "certificate.json").read_text())
     if (folder / "decoding/scores.tsv").exists():
         figures["decoding"] = _rows(read_table(folder / "decoding/scores.tsv"))
         figures["recovery"] = _rows(read_table(folder / "decoding/recovery.tsv"))

@@ -47,7 +47,7 @@ def test_a_count_that_is_none_is_refused():
 
 
 def finding(k, bound="at most", limit=0.05, n=2000):
-    return rate("x", "null", "small", [True] * k + [False] * (n - k), bound, limit)
+    return rate("x", "nothing", "small", [True] * k + [False] * (n - k), bound, limit)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_many_checks_are_judged_together():
 
 
 def test_small_p_of_a_uniformity_test_fails():
-    p = Finding("ks", "null", "small", 1e-6, 1e-6, 1e-6, "p", 0.05, 100, 0)
+    p = Finding("ks", "nothing", "small", 1e-6, 1e-6, 1e-6, "p", 0.05, 100, 0)
     assert judged([p])[0].verdict == "FAILED"
     assert judged([replace(p, value=0.2)])[0].verdict == "passed"
 
@@ -89,7 +89,7 @@ def test_the_sentence_names_what_is_broken():
     require(good)
     bad = summary([finding(100), finding(300)], "full", PLAN)
     assert not bad["passed"]
-    with pytest.raises(CorticodeError, match=r"1 of 2 bounds are broken: x \(null; small\): 0.150"):
+    with pytest.raises(CorticodeError, match=r"1 of 2 bounds are broken: x \(nothing; small\): 0.150"):
         require(bad)
     assert "and 2 more" in sentence(judged([finding(300)] * 5))
 
@@ -112,7 +112,7 @@ def test_a_population_holds_what_its_weights_say():
     assert abs(truth[2]) < 0.03
     equal = Cell("equal", Size(20, 6)).expected_scores("spearman", 200, rng())
     assert np.ptp(equal) < 0.04
-    assert np.abs(Cell("null", Size(20, 6)).expected_scores("spearman", 60, rng())).max() < 0.03
+    assert np.abs(Cell("nothing", Size(20, 6)).expected_scores("spearman", 60, rng())).max() < 0.03
 
 
 def test_a_study_has_the_rows_that_its_size_says():
@@ -139,7 +139,9 @@ def passed(findings):
     return all(found.passed for found in judged(findings))
 
 
-@pytest.mark.parametrize("name", ["null-12x5x1", "equal-12x5x1", "planted-12x5x1", "null-8x10x1", "null-24x1x1"])
+@pytest.mark.parametrize(
+    "name", ["nothing-12x5x1", "equal-12x5x1", "planted-12x5x1", "nothing-8x10x1", "nothing-24x1x1"]
+)
 def test_the_pipelines_own_inference_passes(name):
     assert passed(certify_cell(CELLS[name], 40, PLAN, rng(1)))
 
@@ -165,9 +167,9 @@ def uncorrected(models, regions, n_stimuli, plan, generator):
 @pytest.mark.parametrize(
     ("name", "wrong", "broken"),
     [
-        ("null-12x5x1", halved, "p against chance"),
-        ("null-12x5x1", halved, "p of the test"),
-        ("null-12x5x1", uncorrected, "any corrected p against chance"),
+        ("nothing-12x5x1", halved, "p against chance"),
+        ("nothing-12x5x1", halved, "p of the test"),
+        ("nothing-12x5x1", uncorrected, "any corrected p against chance"),
         ("equal-12x5x1", narrow, "95 % interval of a difference"),
         ("planted-12x5x1", narrow, "95 % interval of a score"),
     ],
@@ -210,7 +212,7 @@ def test_permuted_recordings_hold_nothing_and_unpermuted_ones_do(monkeypatch):
 
 @pytest.fixture
 def two_cells(monkeypatch):
-    few = {name: LAYOUT[name] for name in ("null-8x10x1", "null-12x5x1")}
+    few = {name: LAYOUT[name] for name in ("nothing-8x10x1", "nothing-12x5x1")}
     monkeypatch.setattr(layout, "LAYOUT", few)
     monkeypatch.setattr(verb, "cell_names", lambda has_recordings: list(few))
 
@@ -241,10 +243,10 @@ def test_an_unknown_cell_is_named(tmp_path):
     settings = SettingsSlice(
         "certify-cell", {"certificate": CertificateSettings(), "alignment": None, "seed": 0, "threads": 1}
     )
-    with pytest.raises(CorticodeError, match="has no cell 'nil'; its cells are null-24x8x3"):
+    with pytest.raises(CorticodeError, match="has no cell 'nil'; its cells are nothing-24x8x3"):
         run_stage(settings, {}, {"findings": tmp_path / "x.tsv"}, {"cell": "nil"})
 
 
 def test_a_seed_gives_the_same_findings():
-    first, second = (table(certify_cell(CELLS["null-8x10x1"], 20, PLAN, rng(5))) for _ in range(2))
+    first, second = (table(certify_cell(CELLS["nothing-8x10x1"], 20, PLAN, rng(5))) for _ in range(2))
     pd.testing.assert_frame_equal(first, second)

@@ -212,7 +212,7 @@ def _inside(row: pd.Series, truth: float) -> bool:
 
 
 DESIGNS = {
-    "null": Design(Population((0.0, 0.0, 0.0), (0.0, 0.0)), _null),
+    "nothing": Design(Population((0.0, 0.0, 0.0), (0.0, 0.0)), _null),
     "equal": Design(Population((0.6, 0.6, 0.6), (0.6,)), _equal),
     "planted": Design(Population((1.0, 0.6, 0.0), (0.3,)), _planted),
 }

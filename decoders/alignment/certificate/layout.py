@@ -7,7 +7,7 @@ from dataclasses import dataclass
 RECORDED = "recorded"
 # What the reader is told of each design; `decoders.alignment.certificate.cells` holds the designs.
 DESIGNS = {
-    "null": "no model has anything to do with the subjects",
+    "nothing": "no model has anything to do with the subjects",
     "equal": "three rules and a control, all equally good",
     "planted": "a strong, a weak and a worthless rule, and a weak control",
     "permuted": "the study's own recordings with permuted stimulus labels",
@@ -38,9 +38,9 @@ SIZES = (Size(24, 8, 3), Size(12, 5), Size(40, 15), Size(24, 1))
 LAYOUT = {
     f"{design}-{size.n_stimuli}x{size.n_subjects}x{size.n_seeds}": (design, size)
     for design, size in [
-        *((design, size) for design in ("null", "equal", "planted") for size in SIZES),
+        *((design, size) for design in ("nothing", "equal", "planted") for size in SIZES),
         # Fewer than ten stimuli are not resampled: differences are then about these stimuli alone.
-        ("null", Size(8, 10)),
+        ("nothing", Size(8, 10)),
     ]
 }
 
