@@ -76,6 +76,7 @@ STAGES: dict[str, Stage] = {
             ("free_text", "free_text", ("decoding.voxels",)),
             ("encode", "encoding", ("seed",)),
             ("voxels", "voxels", ()),
+            ("across", "across", ("decoding.voxels",)),
         )
     },
     "leaks": Stage("decoders.stats.stage_leaks", ("decoding.allowed_leaks", "data.mirror")),
@@ -91,6 +92,8 @@ STAGES: dict[str, Stage] = {
         "decoders.decoding.stage_free_text", ("decoding.free_text", "decoding.voxels", "data.mirror", "seed")
     ),
     "voxels": Stage("decoders.decoding.stage_voxels", ("decoding.voxels", "data.phantom", "seed")),
+    "across": Stage("decoders.decoding.stage_across", ("decoding.across", "decoding.voxels", "data.phantom", "seed")),
+    "across-group": Stage("decoders.decoding.stage_across_group", ("decoding.across", "seed")),
     "decoding": Stage("decoders.decoding.stage_tables", ("decoding",)),
     "rdms": Stage(
         "decoders.alignment.stage_rdms",

@@ -53,6 +53,22 @@ class GateFit:
     curve: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class GatePrior:
+    """What other people's gates say about a new person.
+
+    Attributes
+    ----------
+    logits : array of shape (n_voxels,)
+        The gate starts here, and is pulled back here.
+    weight : float
+        Of the mean squared difference of the logits in the loss (nats).
+    """
+
+    logits: NDArray[np.floating]
+    weight: float
+
+
 class TextPredictor(nn.Module):
     """Gated volumes to target features: a read-out per volume, then a temporal convolution over the lags.
 
@@ -128,6 +144,7 @@ def train_gate(
     tr: float,
     seed: int,
     cross_fit: bool = True,
+    prior: GatePrior | None = None,
 ) -> GateFit:
     """Train the gate by cross-fitting over runs.
 
@@ -146,6 +163,8 @@ def train_gate(
         Of weights, noise, order of runs and offsets of windows.
     cross_fit : bool
         False trains gate and read-out on the same runs, to show what cross-fitting is for.
+    prior : GatePrior, optional
+        Of gates per voxel.
 
     Returns
     -------
@@ -158,7 +177,7 @@ def train_gate(
     """
     window = max(1, round(settings.window_s / tr))
     _check(x, settings.folds, window, max(lags_in_volumes(tr)))
-    trainer = _Trainer(x, targets, mask, settings, lags_in_volumes(tr), window, seed, cross_fit)
+    trainer = _Trainer(x, targets, mask, settings, lags_in_volumes(tr), window, seed, cross_fit, prior)
     curve = [trainer.epoch() for _ in range(settings.epochs)]
     with torch.no_grad():
         logits, kl = trainer.gate.maps(trainer.x)
@@ -210,12 +229,14 @@ class _Trainer:
     def __init__(
         self, x: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[np.floating]], mask: NDArray[np.bool_] | int,
         settings: VoxelMapSettings, lags: tuple[int, ...], window: int, seed: int, cross_fit: bool,
+        prior: GatePrior | None = None,
     ) -> None:  # fmt: skip
         self.x = [torch.from_numpy(np.ascontiguousarray(run, dtype=np.float32)) for run in x]
         self.y = [torch.from_numpy(np.ascontiguousarray(run, dtype=np.float32)) for run in targets]
         self.beta, self.lags, self.window, self.cross_fit = settings.beta, lags, window, cross_fit
         self.generator = torch.Generator().manual_seed(seed)
         self.gate = self._make_gate(mask, settings, seed)
+        self._start_from(prior)
         # Interleaved folds: slow changes over the session fall on both sides.
         self.fold = np.arange(len(x)) % settings.folds
         n_targets = self.y[0].shape[1]
@@ -247,6 +268,23 @@ class _Trainer:
             torch.manual_seed(seed)
             return VolumeGate(mask, settings.sigma_voxels)
 
+    def _start_from(self, prior: GatePrior | None) -> None:
+        self.prior = None if prior is None else torch.from_numpy(np.asarray(prior.logits, dtype=np.float32))
+        self.pull = 0.0 if prior is None else prior.weight
+        if self.prior is None:
+            return
+        if not isinstance(self.gate, VoxelGate):
+            expected = "a gate per voxel, where a prior is given"
+            raise InputError(expected, "a gate per volume", "decoding.voxels.gate", "Choose the gate 'voxel'.")
+        with torch.no_grad():
+            self.gate.theta.copy_(self.prior)
+
+    def _strain(self) -> Tensor:
+        """Return what it costs the gate to leave the prior."""
+        if self.prior is None or not isinstance(self.gate, VoxelGate):
+            return torch.zeros(())
+        return self.pull * (self.gate.logits() - self.prior).square().mean()
+
     def epoch(self) -> tuple[float, float, float]:
         """Pass over all runs once; return mean held-out loss, training loss and KL."""
         steps = [self._step(batch) for batch in self._batches()]
@@ -269,7 +307,7 @@ class _Trainer:
             seen = seen + self._loss(predictor, others, offset)
         kl = self.gate.cost([self.x[run] for runs in batch for run in runs])
         # Two gradients of two losses: the gate from held-out runs, the read-outs from their training runs.
-        for weights, loss in ((self.gate_weights, held + self.beta * kl), (self.weights, seen)):
+        for weights, loss in ((self.gate_weights, held + self.beta * kl + self._strain()), (self.weights, seen)):
             for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
                 weight.grad = gradient
         self.gate_optimizer.step()

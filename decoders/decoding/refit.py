@@ -79,11 +79,11 @@ def decode_runs(
     list of array of shape (n_volumes - max(lags), n_targets)
         Moments whose answer lies beyond the run are left out.
     """
-    X = np.concatenate([_answers(run[:, voxels], lags) for run in train_x])
+    X = np.concatenate([answers(run[:, voxels], lags) for run in train_x])
     Y = np.concatenate([run[: len(run) - max(lags)] for run in train_y]).astype(X.dtype)
     lengths = [len(run) - max(lags) for run in train_x]
     model = fit_ridge(X, Y, ALPHAS, run_folds(lengths, np.arange(len(train_x)) % n_folds))
-    return [model.predict(_answers(run[:, voxels], lags)) for run in test_x]
+    return [model.predict(answers(run[:, voxels], lags)) for run in test_x]
 
 
 def identification_scores(
@@ -130,6 +130,6 @@ def _shifted(runs: Runs, rng: np.random.Generator) -> list[NDArray[np.floating]]
     return [np.roll(run, int(rng.integers(len(run) // 4, 3 * len(run) // 4 + 1)), axis=0) for run in runs]
 
 
-def _answers(run: NDArray[np.floating], lags: Sequence[int]) -> NDArray[np.floating]:
+def answers(run: NDArray[np.floating], lags: Sequence[int]) -> NDArray[np.floating]:
     """Return the volumes that answer to each moment, shape (n_volumes - max(lags), n_voxels * n_lags)."""
     return delayed(run, [-lag for lag in lags])[: len(run) - max(lags)]
