@@ -22,7 +22,7 @@ from decoders.config import AcrossSettings, PhantomSettings, VoxelMapSettings
 from decoders.decoding import maps
 from decoders.decoding.across_methods import Given, Others
 from decoders.decoding.across_people import Common, Person, few_shot_gates
-from decoders.decoding.across_scores import Read, Test, read_new_person
+from decoders.decoding.across_scores import HeldOut, Read, read_new_person
 from decoders.decoding.bottleneck import lags_in_volumes, train_gate
 from decoders.simulate.story import TR_S, StoryRuns, simulate_story_runs
 from decoders.stimuli.features import feature_matrix, zscore_runs
@@ -48,7 +48,7 @@ def _targets(heard: StoryRuns) -> list[np.ndarray]:
 
 
 def _read(
-    case: str, amount: Any, person: Person, alone: Any, found: Any, others: Others, null: Others, test: Test
+    case: str, amount: Any, person: Person, alone: Any, found: Any, others: Others, null: Others, test: HeldOut
 ) -> Read:
     given = Given(replace(person, voxels=found), alone)
     rolled = given.person.with_null_text(np.random.default_rng(1)) if person.x else given.person
@@ -95,7 +95,7 @@ def run(seed: int, r0: float) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     others = Others(known, select(prior), common, ACROSS, 0)
     null = Others([person.with_null_text(rng) for person in known], select(prior), common, ACROSS, 0)
-    test = Test(list(people[-1].x[N_TRAIN:]), targets[N_TRAIN:], round(20 / TR_S))
+    test = HeldOut(list(people[-1].x[N_TRAIN:]), targets[N_TRAIN:], round(20 / TR_S))
     planted, figures = people[-1].brain.planted, {}
     for amount in ACROSS.few_shot:
         person = new.first(N_TRAIN if amount == "all" else amount)

@@ -28,7 +28,7 @@ Rng = Callable[..., np.random.Generator]
 
 
 @dataclass(frozen=True)
-class Test:
+class HeldOut:
     """The held-out runs of a new person.
 
     Attributes
@@ -79,7 +79,7 @@ class Read:
 
 
 def read_new_person(
-    others: Others, null: tuple[Others, Given], given: Given, test: Test, methods: Sequence[str], amount: Amount,
+    others: Others, null: tuple[Others, Given], given: Given, test: HeldOut, methods: Sequence[str], amount: Amount,
     rng: Rng,
 ) -> Read:  # fmt: skip
     """Decode the held-out runs by every method that the amount of given runs allows, and by its controls.
@@ -90,7 +90,7 @@ def read_new_person(
     null : tuple of (Others, Given)
         The same recordings with shuffled texts.
     given : Given
-    test : Test
+    test : HeldOut
     methods : sequence of str
         Keys of `METHODS`.
     amount : int or "all"
@@ -110,7 +110,7 @@ def read_new_person(
     return Read(amount, models, controls)
 
 
-def unadapted(others: Others, test: Test, rng: np.random.Generator) -> dict[str, Score]:
+def unadapted(others: Others, test: HeldOut, rng: np.random.Generator) -> dict[str, Score]:
     """Score what each other person's own decoder reads in the new person's recording as it is; the mean over people."""
     found: list[Scores] = []
     for person, decode in zip(others.people, others.own, strict=True):

@@ -16,7 +16,7 @@ from decoders.data.manifest import read_manifest, select_runs
 from decoders.decoding import maps
 from decoders.decoding.across_methods import Given, Others
 from decoders.decoding.across_people import Common, Floats, Gates, Person, few_shot_gates
-from decoders.decoding.across_scores import Read, Test, read_new_person, scores_frame, windows_of
+from decoders.decoding.across_scores import HeldOut, Read, read_new_person, scores_frame, windows_of
 from decoders.decoding.bottleneck import lags_in_volumes
 from decoders.decoding.common_grid import common_mask, on_common_grid
 from decoders.decoding.splits_across import SETTING, Amount, declare_across, fold_name
@@ -117,7 +117,7 @@ class _Study:
     def _subject(self, key: str) -> str:
         return self.recordings[self.number[key]].subject
 
-    def people(self, subject: str) -> tuple[Person, list[Person], Test]:
+    def people(self, subject: str) -> tuple[Person, list[Person], HeldOut]:
         """Return the held-out subject with all runs that may be given, the others, and the held-out runs."""
         splits = {split.name: split for split in self.declared.splits}
         split = splits[fold_name(subject, self.settings.few_shot[0])]
@@ -136,7 +136,7 @@ class _Study:
             voxels = self.select(self.logits[name])
             return Person([x[i] for i in numbers], [targets[i] for i in numbers], told, voxels)
 
-        test = Test([x[i] for i in tested], [targets[i] for i in tested], round(WINDOW_S / self.common.tr))
+        test = HeldOut([x[i] for i in tested], [targets[i] for i in tested], round(WINDOW_S / self.common.tr))
         return person(subject, mine), [person(name, numbers) for name, numbers in theirs.items()], test
 
     def _targets(self, subject: str, split: DeclaredSplit) -> list[NDArray[np.float64]]:
@@ -182,7 +182,7 @@ def _gates(study: _Study, given: Person, prior: Floats, amount: Amount, subject:
 
 
 def _read(
-    study: _Study, people: Sequence[Person], given: Given, prior: Floats, test: Test, amount: Amount, subject: str
+    study: _Study, people: Sequence[Person], given: Given, prior: Floats, test: HeldOut, amount: Amount, subject: str
 ) -> Read:
     others = _others(study, people, prior, subject, False)
     null = _others(study, people, prior, subject, True)
