@@ -27,6 +27,7 @@ def methods(settings: Any, manifest: pd.DataFrame, packages: Mapping[str, str]) 
             _names(settings.decoding.names),
             _encoding(settings.decoding.encoding),
             _voxels(settings.decoding.voxels),
+            _across(settings.decoding.across),
         ]
     paragraphs += [_learning(settings.learning), _alignment(settings.alignment), _software(settings, packages)]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
@@ -46,6 +47,7 @@ def works(settings: Any, packages: Mapping[str, str]) -> list[str]:
     if settings.decoding is not None:
         found += ["torch", "shrinkage"] if settings.decoding.names else []
         found += ["torch", "infonce", "bottleneck"] if settings.decoding.voxels else []
+        found += _across_works(settings.decoding.across) if settings.decoding.across else []
     if settings.learning is not None:
         found += ["torch", *settings.learning.rules]
     if settings.alignment is not None:
@@ -181,6 +183,32 @@ def _voxels(block: Any) -> str:
         f"A ridge model was then refitted on the {block.select_share * 100:g} % of voxels with the highest values "
         f"and tested on {count(block.test_runs, 'held-out run')}, whose windows were identified by the correlation of "
         "decoded and true word features."
+    )
+
+
+def _across(block: Any) -> str:
+    if block is None:
+        return ""
+    amounts = listed(["all" if amount == "all" else str(amount) for amount in block.few_shot])
+    return (
+        "Every subject was held out in turn, together with the story of the held-out runs, and decoded from "
+        f"{amounts} of the subject's other runs. Its gate started from the mean gate of the other subjects and was "
+        f"pulled to it (weight {block.gate_prior:g} over the number of runs). Decoders: "
+        f"{listed([title(method) for method in block.methods])}. The shared network has a front end, scales and biases "
+        "per subject; of a new subject only these are fitted, and the mean subject's where no run is given"
+        + (
+            f"; a reversed gradient (weight {block.gradient_reversal:g}) of a network that tells subjects apart kept "
+            "its features alike."
+            if block.gradient_reversal
+            else "."
+        )
+    )
+
+
+def _across_works(block: Any) -> list[str]:
+    cited = {"shared": "editing", "hyperalignment": "hyperalignment"}
+    return [cited[method] for method in block.methods if method in cited] + (
+        ["reversal"] if block.gradient_reversal else []
     )
 
 

@@ -57,3 +57,19 @@ def test_works_are_cited_once(tools):
     text = bibtex([*works(tools.settings(), {"numpy": "2"}), "numpy"])
     assert text.count("harris2020numpy") == 1
     assert "lillicrap2016" in text
+
+
+def test_decoding_across_subjects_is_described_and_cited():
+    from types import SimpleNamespace
+
+    from decoders.config import AcrossSettings
+    from decoders.report.citations import ENTRIES
+    from decoders.report.methods import _across, _across_works
+
+    plain = _across(AcrossSettings())
+    assert "decoded from 0, 1, 3 and all of the subject's other runs" in plain
+    assert "reversed" not in plain
+    assert "reversed gradient (weight 0.5)" in _across(AcrossSettings(gradient_reversal=0.5))
+    cited = _across_works(SimpleNamespace(methods=("shared", "hyperalignment", "within"), gradient_reversal=0.5))
+    assert cited == ["editing", "hyperalignment", "reversal"]
+    assert set(cited) <= set(ENTRIES)

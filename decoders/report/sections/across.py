@@ -58,24 +58,29 @@ def _curves(found: pd.DataFrame) -> Figure:
 
 
 def _lines(here: pd.DataFrame) -> list[Series]:
-    lines = []
+    lines: list[Series] = []
+    reach = float(here["minutes"].max())
     for i, (model, rows) in enumerate(here[here["control_of"].isna()].groupby("model", sort=False)):
-        lines.append(_line(text(model), rows, i))
-    # One line per control: the highest of what the methods' own controls reach.
-    for model, rows in here[here["control_of"].notna()].groupby("model", sort=False):
+        lines.append(_line(text(model), rows, i, reach))
+    # One line per control: the highest of what the methods' own controls reach. Shifted text is the null: chance.
+    owned = here[here["control_of"].notna() & (here["model"] != "control:shifted")]
+    for model, rows in owned.groupby("model", sort=False):
         worst = rows.sort_values("score").groupby("minutes", as_index=False).last()
-        lines.append(_line(text(model), worst, len(lines), ", highest"))
+        lines.append(_line(text(model), worst, len(lines), reach, ", highest"))
     return lines
 
 
-def _line(model: str, rows: pd.DataFrame, colour: int, more: str = "") -> Series:
+def _line(model: str, rows: pd.DataFrame, colour: int, reach: float, more: str = "") -> Series:
     def column(name: str) -> list[float]:
         return [float(value) for value in pd.to_numeric(rows[name], errors="coerce")]
 
     rows = rows.sort_values("minutes")
+    # Side by side, so that intervals at one amount do not hide each other; the data have the true amounts.
+    beside = 0.006 * (colour - 3) * reach
     label = f"control: {control_title(model)}{more}" if is_control(model) else title(model)
     low, high = ((), ()) if is_control(model) else (column("ci_low"), column("ci_high"))
-    return Series(label, column("minutes"), column("score"), colour % 8, colour, low, high, marks=True)
+    minutes = [value + beside for value in column("minutes")]
+    return Series(label, minutes, column("score"), colour % 8, colour, low, high, marks=True)
 
 
 def _table(found: pd.DataFrame) -> Table:
