@@ -85,6 +85,7 @@ STAGES: dict[str, Stage] = {
             ("free_text", ("decoding.free_text", *_HEARD)),
             ("encode", ("decoding.encoding", "seed")),
             ("voxels", _HEARD),
+            ("across", ("decoding.across", *_HEARD)),
         )
     },
     "leaks": Stage("decoders.stats.stage_leaks", ("decoding.allowed_leaks", "data.mirror")),
@@ -118,6 +119,11 @@ STAGES: dict[str, Stage] = {
         "decoders.decoding.stage_tables",
         ("decoding.names.split", "decoding.encoding.delays", "decoding.voxels.test_runs"),
     ),
+    "across": Stage(
+        "decoders.decoding.stage_across",
+        ("decoding.across", *_HEARD, *_GATE, "decoding.voxels.select_share", "data.phantom", "seed"),
+    ),
+    "across-group": Stage("decoders.decoding.stage_across_group", ("decoding.across", "seed")),
     "rdms": Stage(
         "decoders.alignment.stage_rdms",
         ("alignment.recordings", "alignment.task", "alignment.regions", "alignment.rdm"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from decoders.config.alignment import AlignmentSettings, CertificateSettings, Comparator, Control, UserModel
 from decoders.config.base import Count, Name, NotNegative, Positive, Settings, Share
 from decoders.config.decoding import (
+    AcrossSettings,
     AllowedLeak,
     DecodingSettings,
     EncodingSettings,
@@ -25,6 +26,7 @@ from decoders.config.study import ReportSettings, StudySettings
 
 __all__ = [
     "AlignmentSettings",
+    "AcrossSettings",
     "AllowedLeak",
     "CertificateSettings",
     "Comparator",

@@ -144,10 +144,46 @@ class FreeTextSettings(Settings):
     bert_layer: Count = Field(9, description="Layer of bert_model whose states are compared.")
 
 
+class AcrossSettings(Settings):
+    """Decoding of a person and a story that no decoder has seen, from no or few runs of that person.
+
+    The story of the runs that `voxels` holds out is held out of all people; every person is held out in turn.
+    """
+
+    few_shot: tuple[NotNegative | Literal["all"], ...] = Field(
+        (0, 1, 3, "all"), min_length=1, description="Runs given of the new person, the first of those that train."
+    )
+    methods: tuple[
+        Literal["shared", "ridge_to_reference", "hyperalignment", "pooled_grid", "within"], ...
+    ] = Field(
+        ("shared", "ridge_to_reference", "hyperalignment", "pooled_grid", "within"), min_length=1,
+        description="shared: one network with a front end, scales and biases per person. ridge_to_reference, hyperalignment: maps to other people's responses to the same stories. pooled_grid: one ridge for all, from no run. within: the new person's given runs alone.",
+    )  # fmt: skip
+    epochs: Count = Field(30, description="Passes of the shared network over the training runs.")
+    width: Count = Field(32, description="Outputs per volume of a front end of the shared network.")
+    hidden: Count = Field(64, description="Units of the temporal layer of the shared network.")
+    pull: float = Field(
+        1.0, ge=0, description="Weight that holds a person's front end, scales and biases at the mean person's."
+    )
+    gradient_reversal: float = Field(
+        0.0, ge=0, description="Weight of the reversed gradient of a network that tells people apart; 0 for none."
+    )
+    gate_prior: float = Field(
+        3.0,
+        ge=0,
+        description="Weight, over the number of given runs, that holds the new person's gate at the others' mean.",
+    )
+    components: Count = Field(80, description="Dimensions that hyperalignment rotates (at most).")
+    sigma_voxels: Positive = Field(
+        1.0,
+        description="Gaussian smoothing of what is read on the common grid without any run of the person, in voxels.",
+    )
+
+
 class AllowedLeak(Settings):
     """A leak between training and test data that a study accepts; the page shows it with its reason."""
 
-    analysis: Literal["encode", "names", "voxels", "free_text"] = Field(description="Whose splits.")
+    analysis: Literal["encode", "names", "voxels", "free_text", "across"] = Field(description="Whose splits.")
     check: LeakCheck = Field(description="Check of the leak audit that is not passed.")
     reason: str = Field(min_length=20, description="Why it is accepted, as a sentence.")
 
@@ -159,6 +195,7 @@ class DecodingSettings(Settings):
     encoding: EncodingSettings | None = None
     voxels: VoxelMapSettings | None = None
     free_text: FreeTextSettings | None = None
+    across: AcrossSettings | None = None
     allowed_leaks: tuple[AllowedLeak, ...] = Field(
         (),
         description="Leaks between training and test data that the study accepts, e.g. [{analysis: encode, check: gap, reason: …}]; any other stops it.",
@@ -168,4 +205,10 @@ class DecodingSettings(Settings):
     def _free_text_has_its_voxels(self) -> DecodingSettings:
         if self.free_text and not self.voxels:
             raise ValueError("'free_text' reads the voxels that 'voxels' selects: give that block too")
+        return self
+
+    @model_validator(mode="after")
+    def _across_has_its_voxels(self) -> DecodingSettings:
+        if self.across and not self.voxels:
+            raise ValueError("'across' starts from the gates of 'voxels' and holds out its test runs: give that block")
         return self

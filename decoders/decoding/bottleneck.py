@@ -55,6 +55,22 @@ class GateFit:
     curve: NDArray[np.float64]
 
 
+@dataclass(frozen=True)
+class GatePrior:
+    """What other people's gates say about a new person.
+
+    Attributes
+    ----------
+    logits : array of shape (n_voxels,)
+        The gate starts here, and is pulled back here.
+    weight : float
+        Of the mean squared difference of the logits in the loss (nats).
+    """
+
+    logits: NDArray[np.floating]
+    weight: float
+
+
 class TextPredictor(nn.Module):
     """Gated volumes to target features: a read-out per volume, then a temporal convolution over the lags.
 
@@ -133,6 +149,7 @@ def train_gate(
     seed: int,
     cross_fit: bool = True,
     beta: float | None = None,
+    prior: GatePrior | None = None,
 ) -> GateFit:
     """Train the gate by cross-fitting over runs.
 
@@ -153,6 +170,8 @@ def train_gate(
         False trains gate and read-out on the same runs, to show what cross-fitting is for.
     beta : float, optional
         In place of that of the settings.
+    prior : GatePrior, optional
+        Of gates per voxel.
 
     Returns
     -------
@@ -168,7 +187,7 @@ def train_gate(
     if isinstance(x, StoredRuns):
         x = x.part(range(len(x)), largest_batch(len(x), settings.folds))
     beta = settings.beta if beta is None else beta
-    trainer = _Trainer(x, targets, mask, settings, lags_in_volumes(tr), window, seed, cross_fit, beta)
+    trainer = _Trainer(x, targets, mask, settings, lags_in_volumes(tr), window, seed, cross_fit, beta, prior)
     curve = [trainer.epoch() for _ in range(settings.epochs)]
     with torch.no_grad():
         logits, kl = trainer.gate.maps(trainer.x)
@@ -231,6 +250,7 @@ class _Trainer:
         self, x: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[np.floating]], mask: NDArray[np.bool_] | int,
         settings: VoxelMapSettings, lags: tuple[int, ...], window: int, seed: int, cross_fit: bool,
         beta: float,
+        prior: GatePrior | None = None,
     ) -> None:  # fmt: skip
         self.x, self.lengths = _Tensors(x), lengths_of(x)
         self.y = [torch.from_numpy(np.ascontiguousarray(run, dtype=np.float32)) for run in targets]
@@ -238,6 +258,7 @@ class _Trainer:
         self.generator = torch.Generator().manual_seed(seed)
         self.gate = self._make_gate(mask, settings, seed)
         self.kl_weight = kl_weight(beta, self.gate.theta.numel())
+        self._start_from(prior)
         # Interleaved folds: slow changes over the session fall on both sides.
         self.fold = np.arange(len(x)) % settings.folds
         n_targets = self.y[0].shape[1]
@@ -269,6 +290,23 @@ class _Trainer:
             torch.manual_seed(seed)
             return VolumeGate(mask, settings.sigma_voxels)
 
+    def _start_from(self, prior: GatePrior | None) -> None:
+        self.prior = None if prior is None else torch.from_numpy(np.asarray(prior.logits, dtype=np.float32))
+        self.pull = 0.0 if prior is None else prior.weight
+        if self.prior is None:
+            return
+        if not isinstance(self.gate, VoxelGate):
+            expected = "a gate per voxel, where a prior is given"
+            raise InputError(expected, "a gate per volume", "decoding.voxels.gate", "Choose the gate 'voxel'.")
+        with torch.no_grad():
+            self.gate.theta.copy_(self.prior)
+
+    def _strain(self) -> Tensor:
+        """Return what it costs the gate to leave the prior."""
+        if self.prior is None or not isinstance(self.gate, VoxelGate):
+            return torch.zeros(())
+        return self.pull * (self.gate.logits() - self.prior).square().mean()
+
     def epoch(self) -> tuple[float, float, float]:
         """Pass over all runs once; return mean held-out loss, training loss and KL."""
         steps = [self._step(batch) for batch in self._batches()]
@@ -296,7 +334,8 @@ class _Trainer:
                 "decoding.voxels", "Look for recordings with values that are not finite, or lower the learning rates.",
             )  # fmt: skip
         # Two gradients of two losses: the gate from held-out runs, the read-outs from their training runs.
-        for weights, loss in ((self.gate_weights, held + self.kl_weight * kl), (self.weights, seen)):
+        strained = held + self.kl_weight * kl + self._strain()
+        for weights, loss in ((self.gate_weights, strained), (self.weights, seen)):
             for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
                 weight.grad = gradient
         self.gate_optimizer.step()

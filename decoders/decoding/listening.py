@@ -83,7 +83,7 @@ def listen(job: Job) -> tuple[Listening, list[Recording]]:
     own = declare_voxels(recorded(recordings), settings, sorted(words))
     audited = read_audited(job.input("splits"), job.input("leaks")).of_subject(subject)
     split = agreed(own, audited, f"subject {subject}").splits[0]
-    embedding = _embedding(settings, rows, words, split.corpora[0], job.input("manifest"))
+    embedding = words_embedding(settings, rows, words, split.corpora[0], job.input("manifest"))
     return prepare(recordings, words, embedding, split), recordings
 
 
@@ -110,13 +110,7 @@ def prepare(
     """
     mask = common_mask(recordings, SETTING)
     x = on_common_grid(recordings, mask)
-    plain, convolved = (
-        [
-            feature_matrix(_FEATURES, words[r.stimulus], r.time, r.tr, hrf=hrf, embedding=embedding)[0]
-            for r in recordings
-        ]
-        for hrf in (False, True)
-    )
+    plain, convolved = (text_targets(recordings, words, embedding, hrf) for hrf in (False, True))
     number = {run.key: i for i, run in enumerate(recorded(recordings))}
     trained, tested, scaled = (
         [number[rows.run] for rows in part]
@@ -126,9 +120,32 @@ def prepare(
     return Listening(x, targets, features, mask, recordings[0].tr, trained, tested)
 
 
-def _embedding(
+def text_targets(
+    recordings: Sequence[Recording], words: Mapping[str, Words], embedding: Embedding, hrf: bool = False
+) -> list[NDArray[np.float64]]:
+    """Return word count and word vectors per volume of each run, of shape (n_volumes, n_targets)."""
+    return [
+        feature_matrix(_FEATURES, words[r.stimulus], r.time, r.tr, hrf=hrf, embedding=embedding)[0] for r in recordings
+    ]
+
+
+def words_embedding(
     settings: VoxelMapSettings, rows: Sequence[Run], words: Mapping[str, Words], corpus: Corpus, where: Path
 ) -> Embedding:
+    """Return the word vectors that the targets are made of.
+
+    Parameters
+    ----------
+    settings : VoxelMapSettings
+    rows : sequence of Run
+        Of the manifest, where a phantom's own vectors lie.
+    words : mapping of str to Words
+        By stimulus.
+    corpus : Corpus
+        As declared.
+    where : Path
+        The manifest, for errors.
+    """
     if settings.features == "trigram":
         # From the letters of all words, those of the test runs too: no recording is seen.
         return trigram_embedding([word for name in corpus.stimuli for word in words[name].word])

@@ -98,9 +98,9 @@ def decode_runs(
     Y = np.concatenate([run[: len(run) - max(lags)] for run in train_y])
     if len(voxels) * len(lags) > sum(lengths):
         return _decode_by_kernel(train_x, Y, test_x, voxels, lags, folds)
-    X = np.concatenate([_answers(run[:, voxels], lags) for run in train_x])
+    X = np.concatenate([answers(run[:, voxels], lags) for run in train_x])
     model = fit_ridge(X, Y.astype(X.dtype), ALPHAS, folds)
-    return [model.predict(_answers(run[:, voxels], lags)) for run in test_x]
+    return [model.predict(answers(run[:, voxels], lags)) for run in test_x]
 
 
 def _decode_by_kernel(
@@ -112,8 +112,8 @@ def _decode_by_kernel(
     kernel, outward = np.zeros((), dtype=np.float32), np.zeros((), dtype=np.float32)
     n_blocks = -(-len(voxels) * len(lags) * len(Y) * 4 // BLOCK_BYTES)
     for block in np.array_split(voxels, n_blocks):
-        Z, mean, scale = standardised(np.concatenate([_answers(run[:, block], lags) for run in train_x]))
-        new = np.concatenate([_answers(run[:, block], lags) for run in test_x])
+        Z, mean, scale = standardised(np.concatenate([answers(run[:, block], lags) for run in train_x]))
+        new = np.concatenate([answers(run[:, block], lags) for run in test_x])
         kernel, outward = kernel + Z @ Z.T, outward + ((new - mean) / scale) @ Z.T
     dual, intercept = fit_kernel_ridge(kernel, Y, ALPHAS, folds)
     return np.split(outward @ dual + intercept, np.cumsum(lengths)[:-1])
@@ -174,6 +174,6 @@ def _shifted(runs: Runs, rng: np.random.Generator) -> list[NDArray[np.floating]]
     return [np.roll(run, int(rng.integers(len(run) // 4, 3 * len(run) // 4 + 1)), axis=0) for run in runs]
 
 
-def _answers(run: NDArray[np.floating], lags: Sequence[int]) -> NDArray[np.floating]:
+def answers(run: NDArray[np.floating], lags: Sequence[int]) -> NDArray[np.floating]:
     """Return the volumes that answer to each moment, shape (n_volumes - max(lags), n_voxels * n_lags)."""
     return delayed(run, [-lag for lag in lags])[: len(run) - max(lags)]

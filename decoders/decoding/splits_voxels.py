@@ -37,7 +37,7 @@ def declare_voxels(runs: Sequence[TimedRun], settings: VoxelMapSettings, stimuli
         raise InputError(f"more than {n} runs", f"{len(runs)}", f"{SETTING}.test_runs", remedy)
     name = f"sub-{runs[0].subject}/test_runs"
     train, test = whole(runs[:-n]), whole(runs[-n:])
-    split = DeclaredSplit(name, ("run", "stimulus"), train, test, _FITS, (_corpus(settings, stimuli),))
+    split = DeclaredSplit(name, ("run", "stimulus"), train, test, _FITS, (word_vectors(settings, stimuli),))
     return Declaration("voxels", SETTING, tuple(runs), (split,))
 
 
@@ -49,7 +49,8 @@ _FITS = (
 )
 
 
-def _corpus(settings: VoxelMapSettings, stimuli: Sequence[str]) -> Corpus:
+def word_vectors(settings: VoxelMapSettings, stimuli: Sequence[str]) -> Corpus:
+    """Return the text that the word vectors of the voxel maps come from."""
     setting, texts = f"{SETTING}.features", tuple(sorted(stimuli))
     if settings.features == "phantom":
         return Corpus("embedding", "The phantom's own word vectors", setting, texts, allowed=_MATCHED)

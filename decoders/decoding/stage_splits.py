@@ -1,4 +1,4 @@
-"""Stages ``splits-<analysis>`` (names, encode, voxels, free_text): declare which rows train and which test.
+"""Stages ``splits-<analysis>`` (names, encode, voxels, free_text, across): declare which rows train and which test.
 
 From the manifest, quality.tsv (what was excluded) and the settings: no recording is opened.
 """
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from decoders.data.manifest import Run, read_manifest
+from decoders.decoding.splits_across import declare_across
 from decoders.decoding.splits_encode import declare_encode
 from decoders.decoding.splits_free_text import declare_free_text
 from decoders.decoding.splits_names import Labels, declare_names
@@ -30,6 +31,7 @@ def run(job: Job) -> None:
         "splits-encode": _encode,
         "splits-voxels": _voxels,
         "splits-free_text": _free_text,
+        "splits-across": _across,
     }[job.settings.stage]
     declared = declare(job)
     job.log.info("%d splits of %d runs", len(declared.splits), len(declared.runs))
@@ -95,6 +97,12 @@ def _free_text(job: Job) -> Declaration:
     parts, stimuli = _mapped(job, 3)
     tested = {run.stimulus for part in parts for run in part[-voxels.test_runs :]}
     return _joined("free_text", [declare_free_text(part, voxels, settings, stimuli, tested) for part in parts])
+
+
+def _across(job: Job) -> Declaration:
+    voxels, settings = job.settings.decoding.voxels, job.settings.decoding.across
+    parts, stimuli = _mapped(job)
+    return declare_across(parts, voxels, settings, stimuli)
 
 
 def _mapped(job: Job, training_runs: int = 2) -> tuple[list[list[TimedRun]], list[str]]:

@@ -46,6 +46,23 @@ ENTRIES: dict[str, str] = {
   experiments},
   journal = {Scientific Data}, year = {2016}, volume = {3}, pages = {160044}, doi = {10.1038/sdata.2016.44}
 }""",
+    "hyperalignment": """@article{haxby2011hyperalignment,
+  author = {Haxby, James V. and Guntupalli, J. Swaroop and Connolly, Andrew C. and others},
+  title = {A common, high-dimensional model of the representational space in human ventral temporal cortex},
+  journal = {Neuron}, year = {2011}, volume = {72}, number = {2}, pages = {404--416},
+  doi = {10.1016/j.neuron.2011.08.026}
+}""",
+    "editing": """@inproceedings{wu2024editing,
+  author = {Wu, Muling and Liu, Wenhao and Wang, Xiaohua and others},
+  title = {Advancing Parameter Efficiency in Fine-tuning via Representation Editing},
+  booktitle = {Proceedings of the 62nd Annual Meeting of the Association for Computational Linguistics},
+  year = {2024}, pages = {13445--13464}
+}""",
+    "reversal": """@article{ganin2016reversal,
+  author = {Ganin, Yaroslav and Ustinova, Evgeniya and Ajakan, Hana and others},
+  title = {Domain-Adversarial Training of Neural Networks}, journal = {Journal of Machine Learning Research},
+  year = {2016}, volume = {17}, number = {59}, pages = {1--35}
+}""",
     "rsa": """@article{kriegeskorte2008rsa,
   author = {Kriegeskorte, Nikolaus and Mur, Marieke and Bandettini, Peter},
   title = {Representational similarity analysis -- connecting the branches of systems neuroscience},

@@ -28,6 +28,7 @@ def methods(settings: Any, manifest: pd.DataFrame, packages: Mapping[str, str]) 
             _encoding(settings.decoding.encoding),
             _voxels(settings.decoding.voxels),
             _free_text(settings.decoding.free_text),
+            _across(settings.decoding.across),
         ]
     paragraphs += [_learning(settings.learning), _alignment(settings.alignment), _software(settings, packages)]
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
@@ -49,6 +50,7 @@ def works(settings: Any, packages: Mapping[str, str]) -> list[str]:
         found += ["torch", "infonce", "bottleneck"] if settings.decoding.voxels else []
         free = settings.decoding.free_text
         found += ["tang2023"] if free and "tang2023" in free.baselines else []
+        found += _across_works(settings.decoding.across) if settings.decoding.across else []
     if settings.learning is not None:
         found += ["torch", *settings.learning.rules]
     if settings.alignment is not None:
@@ -208,6 +210,32 @@ def _free_text(block: Any) -> str:
         "(Bayes' rule over likely next words; its weight was chosen on training runs that were held out), "
         "against moves of the text along its own words."
         f"{beside}"
+    )
+
+
+def _across(block: Any) -> str:
+    if block is None:
+        return ""
+    amounts = listed(["all" if amount == "all" else str(amount) for amount in block.few_shot])
+    return (
+        "Every subject was held out in turn, together with the story of the held-out runs, and decoded from "
+        f"{amounts} of the subject's other runs. Its gate started from the mean gate of the other subjects and was "
+        f"pulled to it (weight {block.gate_prior:g} over the number of runs). Decoders: "
+        f"{listed([title(method) for method in block.methods])}. The shared network has a front end, scales and biases "
+        "per subject; of a new subject only these are fitted, and the mean subject's where no run is given"
+        + (
+            f"; a reversed gradient (weight {block.gradient_reversal:g}) of a network that tells subjects apart kept "
+            "its features alike."
+            if block.gradient_reversal
+            else "."
+        )
+    )
+
+
+def _across_works(block: Any) -> list[str]:
+    cited = {"shared": "editing", "hyperalignment": "hyperalignment"}
+    return [cited[method] for method in block.methods if method in cited] + (
+        ["reversal"] if block.gradient_reversal else []
     )
 
 

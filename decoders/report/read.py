@@ -68,6 +68,7 @@ _TABLES = (
     "decoding_scores",
     "text",
     "recovery",
+    "across",
     "clusters",
     "rate",
     "halves",

@@ -46,6 +46,11 @@ _MODELS = {
     "ridge_retrieval": "ridge and retrieval of passages",
     "tang2023": "Tang et al. 2023",
     "content": "content beyond timing",
+    "shared": "shared network, adapted",
+    "ridge_to_reference": "ridge to other people's voxels",
+    "hyperalignment": "hyperalignment",
+    "pooled_grid": "one ridge for all, common grid",
+    "within": "the person's given runs alone",
 }
 _METRICS = {
     "cer": "character error rate",
@@ -74,6 +79,7 @@ _SPLITS = {
     "unseen_subject": "unseen subject and time",
     "unseen_subjects_averaged": "average of unseen subjects, unseen time",
 }
+_NEW_PERSON = re.compile(r"^held_out_subject_(all|\d+)_runs$")
 _REST = re.compile(r"(split|seed) (\S+?)(?=,|$)")
 _RSA = re.compile(r"^rsa (?P<region>.+?): (?P<model>.+)$")
 _DECODED = re.compile(r"^(?P<task>\w[\w.]*): (?P<model>[\w:]+), (?P<metric>\w+)(?P<rest>, .*)?$")
@@ -143,6 +149,10 @@ def size_words(size: str) -> str:
 
 def split(name: str) -> str:
     """Return the words for a split."""
+    if match := _NEW_PERSON.match(str(name)):
+        amount = match[1]
+        given = "all runs" if amount == "all" else "no run" if amount == "0" else count(int(amount), "run")
+        return f"held-out subject, {given} given"
     return _SPLITS.get(str(name), str(name).replace("_", " "))
 
 

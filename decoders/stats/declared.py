@@ -17,7 +17,7 @@ from decoders.store.atomic import sha256_of, write_text
 from decoders.store.tables import read_table
 
 Claim = Literal["time", "run", "stimulus", "subject"]
-Side = Literal["train", "test", "both", "each run"]
+Side = Literal["train", "test", "few_shot", "both", "each run"]
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,9 @@ class Fit:
     kind : {"scaling", "selection", "penalty"}
     what : str
         In words, e.g. "z-scoring of the text features".
-    on : {"train", "test", "both", "each run"}
-        The rows that it saw; "each run": every run by itself and as a whole.
+    on : {"train", "test", "few_shot", "both", "each run"}
+        The rows that it saw; "few_shot": those given of the tested subject; "each run": every run by itself and as a
+        whole.
     setting : str
         Where to change it.
     """
@@ -121,6 +122,9 @@ class DeclaredSplit:
     train, test : tuple of Rows
     fits : tuple of Fit
     corpora : tuple of Corpus
+    few_shot : tuple of Rows
+        Rows of the tested subject that a decoder of other subjects is adapted to. They share the subject with the
+        test by design, and nothing else: every other check counts them as training rows.
     """
 
     name: str
@@ -129,6 +133,12 @@ class DeclaredSplit:
     test: tuple[Rows, ...]
     fits: tuple[Fit, ...] = ()
     corpora: tuple[Corpus, ...] = ()
+    few_shot: tuple[Rows, ...] = ()
+
+    @property
+    def seen(self) -> tuple[Rows, ...]:
+        """All rows that something was fitted to: training rows, and those given of the tested subject."""
+        return (*self.train, *self.few_shot)
 
     @property
     def set(self) -> str:
@@ -142,7 +152,8 @@ class DeclaredSplit:
 
     def rows(self, on: Side) -> tuple[Rows, ...]:
         """Return the rows that something fitted on a side may see; analyses take their rows from here."""
-        return {"train": self.train, "test": self.test}.get(on, (*self.train, *self.test))
+        sides = {"train": self.train, "test": self.test, "few_shot": self.few_shot}
+        return sides.get(on, (*self.seen, *self.test))
 
     def fit(self, kind: str, what: str) -> Fit:
         """Return the fit of that kind and name."""
@@ -156,7 +167,7 @@ class Declaration:
     Attributes
     ----------
     analysis : str
-        ``encode``, ``names``, ``voxels``.
+        ``encode``, ``names``, ``voxels``, ``free_text``, ``across``.
     setting : str
         The block of the study that it comes from.
     runs : tuple of TimedRun
@@ -172,7 +183,7 @@ class Declaration:
         """Return the part that trains or tests on the runs of one subject."""
         runs = tuple(run for run in self.runs if run.subject == subject)
         keys = {run.key for run in runs}
-        splits = tuple(s for s in self.splits if keys & {rows.run for rows in (*s.train, *s.test)})
+        splits = tuple(s for s in self.splits if keys & {rows.run for rows in (*s.seen, *s.test)})
         return Declaration(self.analysis, self.setting, runs, splits)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from decoders.stats.declared import Corpus, Fit, Rows, TimedRun
+from decoders.stats.declared import Corpus, DeclaredSplit, Fit, Rows, TimedRun
 from decoders.stats.findings import Audited, Finding, excused
 from decoders.stats.shared_text import WINDOW, digest_of, shared_windows, unheard_passages
 from decoders.stimuli.hrf import HRF_LENGTH_S
@@ -16,6 +16,7 @@ _TOLERANCE_S = 1e-6
 _SEEN = {
     "train": "on training rows",
     "test": "on test rows",
+    "few_shot": "on rows given of the tested subject",
     "both": "on training and test rows",
     "each run": "on each run",
 }
@@ -37,7 +38,7 @@ def shared_run(one: Audited) -> Finding:
     """Look for runs on both sides, and for one image under two names."""
     if "run" not in one.split.claims:
         return one.unclaimed("run", "whole runs")
-    train, test = one.runs_of(one.split.train), one.runs_of(one.split.test)
+    train, test = one.runs_of(one.split.seen), one.runs_of(one.split.test)
     both = sorted({run.key for run in train} & {run.key for run in test})
     listed = both or _twin_images(one)
     detail = f"In training and test: {', '.join(listed[:3])}." if listed else "No run and no image is on both sides."
@@ -48,34 +49,43 @@ def shared_run(one: Audited) -> Finding:
 def _twin_images(one: Audited) -> list[str]:
     """Return test runs whose image holds the same bytes as another run's in training."""
     sums = one.material.checksums
-    seen = {sums[run.source]: run.key for run in one.runs_of(one.split.train) if run.source in sums}
+    seen = {sums[run.source]: run.key for run in one.runs_of(one.split.seen) if run.source in sums}
     tested = [(run, seen.get(sums.get(run.source, ""))) for run in one.runs_of(one.split.test)]
     return [f"{run.key} holds the bytes of {twin}" for run, twin in tested if twin not in (None, run.key)]
 
 
 def shared_subject(one: Audited) -> Finding:
-    """Look for subjects on both sides."""
+    """Look for subjects on both sides; rows given to adapt to the tested subject must be its own."""
     if "subject" not in one.split.claims:
         return one.unclaimed("subject", "subjects")
-    sides = [{run.subject for run in one.runs_of(rows)} for rows in (one.split.train, one.split.test)]
-    both = sorted(sides[0] & sides[1]) or _twin_images(one)
+    train, test, given = ({run.subject for run in one.runs_of(rows)} for rows in _sides(one.split))
+    strangers = [f"{who} (given to adapt to {', '.join(sorted(test))})" for who in sorted(given - test)]
+    both = sorted(train & test) or strangers or _twin_images(one)
     detail = f"In training and test: {', '.join(both[:6])}." if both else "No subject is on both sides."
+    n_given = len(one.runs_of(one.split.few_shot))
+    if given and not both:
+        detail += f" To adapt to the tested subject, {n_given} of its other runs are given, as the split declares."
+    found = f"{len(both)} subjects" + (f", {n_given} runs given" if given else "")
     remedy = "Train on other subjects than the tested ones."
     where = one.declaration.setting
-    return one.finding("subject", f"{len(both)} subjects", "0 subjects", not both, detail, where, remedy)
+    return one.finding("subject", found, "0 subjects", not both, detail, where, remedy)
+
+
+def _sides(split: DeclaredSplit) -> tuple[tuple[Rows, ...], ...]:
+    return split.train, split.test, split.few_shot
 
 
 def shared_stimulus(one: Audited) -> Finding:
     """Look for stimuli on both sides or, where only time is held out, for the same moments of a story."""
     if "stimulus" in one.split.claims:
-        sides = [{run.stimulus for run in one.runs_of(rows)} for rows in (one.split.train, one.split.test)]
+        sides = [{run.stimulus for run in one.runs_of(rows)} for rows in (one.split.seen, one.split.test)]
         both = sorted(sides[0] & sides[1])
         detail = f"In training and test: {', '.join(both[:4])}." if both else "No stimulus is on both sides."
         remedy = "Leave one of the runs that present it out, or split the study by story."
         where = one.material.manifest
         return one.finding("stimulus", f"{len(both)} stimuli", "0 stimuli", not both, detail, where, remedy)
     if "time" in one.split.claims:
-        overlap = max((_story_overlap(one, a, b) for a in one.split.train for b in one.split.test), default=0.0)
+        overlap = max((_story_overlap(one, a, b) for a in one.split.seen for b in one.split.test), default=0.0)
         good = overlap <= _TOLERANCE_S
         detail = (
             "Moments of a story are on one side only." if good else "The same moments of a story are on both sides."
@@ -109,7 +119,7 @@ def shared_text(one: Audited) -> Finding:
     """Look for test text that is told in training, under whatever name."""
     if "stimulus" not in one.split.claims:
         return one.unclaimed("text", "texts")
-    train, test = _heard(one, one.split.train), _heard(one, one.split.test)
+    train, test = _heard(one, one.split.seen), _heard(one, one.split.test)
     if not test:
         return one.finding("text", "", "", None, "The test stimuli have no text.", "", "")
     twins = _twins(one)
@@ -125,7 +135,7 @@ def shared_text(one: Audited) -> Finding:
 def _twins(one: Audited) -> list[str]:
     """Return pairs of a training and a test stimulus with the same whole text."""
     words = one.material.words
-    names = [{run.stimulus for run in one.runs_of(rows)} & set(words) for rows in (one.split.train, one.split.test)]
+    names = [{run.stimulus for run in one.runs_of(rows)} & set(words) for rows in (one.split.seen, one.split.test)]
     known = {digest_of(words[name].word): name for name in sorted(names[0])}
     pairs = [(known.get(digest_of(words[name].word)), name) for name in sorted(names[1])]
     return [f"'{a}' and '{b}'" for a, b in pairs if a is not None]
@@ -133,11 +143,11 @@ def _twins(one: Audited) -> list[str]:
 
 def time_gap(one: Audited) -> Finding:
     """Compare the time between training and test volumes of a run with what reaches across."""
-    found = seconds_between(one.split.train, one.split.test, one.runs)
+    found = seconds_between(one.split.seen, one.split.test, one.runs)
     if math.isinf(found):
         detail = "Training and test share no run."
         return one.finding("gap", "no shared run", "", True, detail, one.declaration.setting, "")
-    shared = {rows.run for rows in one.split.train} & {rows.run for rows in one.split.test}
+    shared = {rows.run for rows in one.split.seen} & {rows.run for rows in one.split.test}
     memory = max(one.runs[key].filter_s for key in shared)
     needed = HRF_LENGTH_S + memory
     parts = f"{HRF_LENGTH_S:g} s of haemodynamic response and {memory:g} s of filter"
@@ -149,8 +159,8 @@ def time_gap(one: Audited) -> Finding:
 
 def fitted_apart(one: Audited, fit: Fit) -> Finding:
     """Look at the rows that something besides the model was fitted to."""
-    shared = {rows.run for rows in one.split.train} & {rows.run for rows in one.split.test}
-    good = fit.on == "train" or (fit.on == "each run" and not shared)
+    shared = {rows.run for rows in one.split.seen} & {rows.run for rows in one.split.test}
+    good = fit.on in ("train", "few_shot") or (fit.on == "each run" and not shared)
     found = _SEEN[fit.on] + (" as a whole, test rows as well" if fit.on == "each run" and shared else "")
     detail = f"{fit.what[:1].upper()}{fit.what[1:]} was fitted {found}."
     remedy = "Fit it on the training rows alone, or split by run."

@@ -67,3 +67,19 @@ def test_free_text_names_its_baselines(tools):
     assert "Baselines: retrieval of training passages by ridge and the decoder of Tang et al. (2023)." in words
     assert "tang2023" in works(settings, {})
     assert "Tang" not in methods(tools.settings(), pd.DataFrame(), {})
+
+
+def test_decoding_across_subjects_is_described_and_cited():
+    from types import SimpleNamespace
+
+    from decoders.config import AcrossSettings
+    from decoders.report.citations import ENTRIES
+    from decoders.report.methods import _across, _across_works
+
+    plain = _across(AcrossSettings())
+    assert "decoded from 0, 1, 3 and all of the subject's other runs" in plain
+    assert "reversed" not in plain
+    assert "reversed gradient (weight 0.5)" in _across(AcrossSettings(gradient_reversal=0.5))
+    cited = _across_works(SimpleNamespace(methods=("shared", "hyperalignment", "within"), gradient_reversal=0.5))
+    assert cited == ["editing", "hyperalignment", "reversal"]
+    assert set(cited) <= set(ENTRIES)

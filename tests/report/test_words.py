@@ -31,6 +31,10 @@ def test_models_are_parsed():
             "window_40s: ridge, percentile, split unseen_time",
             "40-s windows: ridge, identification percentile, unseen time",
         ),
+        (
+            "window_20s: shared, percentile, split held_out_subject_1_runs",
+            "20-s windows: shared network, adapted, identification percentile, held-out subject, 1 run given",
+        ),
         ("volume: lda, accuracy", "Names from single volumes: LDA, accuracy"),
         ("something else entirely", "something else entirely"),
     ],

@@ -53,11 +53,11 @@ FITS = (Fit("scaling", "scale of each run", "each run", "preprocess"), Fit("pena
 CORPUS = Corpus("language_model", "The language model's text", "decoding.language.text", ("story-other",))
 
 
-def study(train=None, test=None, claims=CLAIMS, fits=FITS, corpora=(CORPUS,), runs=None, **material):
+def study(train=None, test=None, claims=CLAIMS, fits=FITS, corpora=(CORPUS,), runs=None, few_shot=(), **material):
     """A split of two training runs and one test run of another subject, and what the audit reads."""
     runs = runs or [timed("a", "01"), timed("b", "02"), timed("c", "03")]
     train = train or (Rows("a", 0, N), Rows("b", 0, N))
-    split = DeclaredSplit("set/fold", claims, train, test or (Rows("c", 0, N),), fits, corpora)
+    split = DeclaredSplit("set/fold", claims, train, test or (Rows("c", 0, N),), fits, corpora, few_shot)
     words = {f"story-{name}": story(i) for i, name in enumerate(("a", "b", "c", "other"))}
     found = {"words": words, "checksums": {run.source: f"sum-{run.source}" for run in runs}} | material
     return [Declaration("encode", "decoding.encoding", tuple(runs), (split,))], Material(**found)
@@ -65,6 +65,12 @@ def study(train=None, test=None, claims=CLAIMS, fits=FITS, corpora=(CORPUS,), ru
 
 def failed(planted, allowed=()):
     return {finding.check for finding in audit(*planted, allowed) if finding.passed == "no"}
+
+
+def adapted(*given, more=(), **changes):
+    """A study whose decoder is adapted to the tested subject 03 by the rows given, of its run d unless others are named."""
+    runs = [timed("a", "01"), timed("b", "02"), timed("c", "03"), timed("d", "03"), *more]
+    return study(runs=runs, few_shot=given or (Rows("d", 0, N),), **changes)
 
 
 BLOCKS = {"claims": ("time",), "fits": (), "corpora": ()}
@@ -102,6 +108,21 @@ PLANTED = {
     "scaling of a run with both": (
         "scaling", lambda: study((Rows("a", 0, 10),), (Rows("a", 99, 150),), claims=("time",), fits=FITS[:1], corpora=()),
     ),
+    "training rows of the tested subject beside those given": (
+        "subject", lambda: adapted(train=(Rows("a", 0, N), Rows("d", 0, N))),
+    ),
+    "the tested run is given": ("run", lambda: adapted(Rows("c", 0, N))),
+    "the tested story is given": (
+        "stimulus", lambda: adapted(Rows("e", 0, N), more=[timed("e", "03", "story-c")]),
+    ),
+    "the tested text is given under another name": ("text", lambda: adapted(words={**TWIN, "story-d": story(2)} | {"story-c": story(2)})),
+    "the tested image is given under another name": ("run", lambda: adapted(checksums={"d": "x", "c": "x"})),
+    "runs of another subject are given": (
+        "subject", lambda: adapted(Rows("e", 0, N), more=[timed("e", "04", "story-a")]),
+    ),
+    "rows too close to the tested ones are given": (
+        "gap", lambda: adapted(Rows("c", 0, 20), test=(Rows("c", 99, 150),), **BLOCKS),
+    ),
     "a penalty chosen on test rows": ("penalty", lambda: study(fits=(dataclasses.replace(FITS[1], on="test"),))),
     "voxels selected on all rows": ("selection", lambda: study(fits=(dataclasses.replace(FITS[2], on="both"),))),
 }  # fmt: skip
@@ -128,6 +149,37 @@ def test_a_planted_leak_is_caught(name):
     with pytest.raises(InputError, match=r"decoding\.allowed_leaks") as error:
         refuse([leak for leak in leaks if leak.check == check], logging.getLogger("test"))
     assert f"set/fold, {check}" in str(error.value)
+
+
+def test_runs_given_of_the_tested_subject_are_no_leak_and_are_counted():
+    words = {f"story-{name}": story(i) for i, name in enumerate(("a", "b", "c", "d", "other"))}
+    fit = Fit("selection", "voxels of the new subject", "few_shot", "decoding.across")
+    found = audit(*adapted(fits=(*FITS, fit), words=words))
+    assert {finding.passed for finding in found} == {"yes"}
+    subject = next(finding for finding in found if finding.check == "subject")
+    assert subject.found == "0 subjects, 1 runs given"
+    assert "1 of its other runs" in subject.detail
+    # Without them the check is what it was.
+    zero = next(finding for finding in audit(*study()) if finding.check == "subject")
+    assert zero.found == "0 subjects"
+
+
+@pytest.mark.parametrize(
+    "name", ["the tested run is given", "the tested story is given", "runs of another subject are given"]
+)
+def test_an_audit_that_forgets_the_given_rows_lets_their_leak_through(name, monkeypatch):
+    check, plant = PLANTED[name]
+    original = leak_checks.Audited.runs_of
+    given = plant()[0][0].splits[0].few_shot
+    monkeypatch.setattr(
+        leak_checks.Audited,
+        "runs_of",
+        lambda one, rows: original(one, [r for r in rows if r not in given or r in one.split.test]),
+    )
+    if name == "the tested run is given":
+        # The tested rows themselves stay: only the training side forgets them.
+        monkeypatch.setattr(DeclaredSplit, "seen", property(lambda split: split.train))
+    assert check not in failed(plant())
 
 
 def blind(value):

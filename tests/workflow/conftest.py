@@ -81,6 +81,12 @@ def make_project(folder: Path, study: dict | None = None) -> Project:
     return Project(folder)
 
 
+@pytest.fixture(scope="session")
+def build():
+    """Return `make_project`."""
+    return make_project
+
+
 @pytest.fixture
 def tiny_study() -> dict:
     return TINY

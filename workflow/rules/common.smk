@@ -54,9 +54,16 @@ NAMES = STUDY.decoding.names if STUDY.decoding else None
 ENCODING = STUDY.decoding.encoding if STUDY.decoding else None
 VOXELS = STUDY.decoding.voxels if STUDY.decoding else None
 FREE_TEXT = STUDY.decoding.free_text if STUDY.decoding else None
+ACROSS = STUDY.decoding.across if STUDY.decoding else None
 DECODED = [
     name
-    for name, block in (("names", NAMES), ("encode", ENCODING), ("voxels", VOXELS), ("free_text", FREE_TEXT))
+    for name, block in (
+        ("names", NAMES),
+        ("encode", ENCODING),
+        ("voxels", VOXELS),
+        ("free_text", FREE_TEXT),
+        ("across", ACROSS),
+    )
     if block
 ]
 MAPS = ("gate", "encoding", "combined")
@@ -76,7 +83,7 @@ wildcard_constraints:
     rule="[a-z][a-z0-9_]*?",
     architecture="[a-z0-9]+",
     seed="[0-9]+",
-    analysis="names|encode|voxels|free_text",
+    analysis="names|encode|voxels|free_text|across",
     cell="[a-z]+(-[0-9x]+)?",
     pairing="[0-9]+",
 
@@ -276,11 +283,20 @@ def decoding_parts(part):
             found += [S(f"decoding/sub-{subject}_voxels-scores.tsv") for subject in mapped_subjects()]
         if FREE_TEXT and part in ("scores", "text"):
             found += [S(f"decoding/sub-{subject}_free_text-{part}.tsv") for subject in read_subjects()]
+        if ACROSS and part == "scores":
+            found += [*parts_across("scores")(wildcards), S("decoding/across-scores.tsv")]
+        if ACROSS and part == "recovery":
+            found += parts_across("recovery")(wildcards)
         if VOXELS and part == "recovery":
             found += [S(f"decoding/sub-{subject}_recovery.tsv") for subject in mapped_subjects()]
         return found
 
     return paths
+
+
+def parts_across(part, suffix="tsv"):
+    """The files of one kind of every held-out subject."""
+    return lambda wildcards: [S(f"decoding/sub-{subject}_across-{part}.{suffix}") for subject in mapped_subjects()]
 
 
 def parts_of_maps(part):
@@ -319,6 +335,8 @@ def page_inputs():
         inputs["names_arrays"] = lambda w: [S(f"decoding/sub-{s}_names.h5") for s in named_subjects()]
     if ENCODING:
         inputs["encode_arrays"] = S("decoding/encode.h5")
+    if ACROSS:
+        inputs["across"] = S("decoding/across.tsv")
     if VOXELS:
         inputs["voxels_arrays"] = lambda w: [S(f"decoding/sub-{s}_voxels.h5") for s in mapped_subjects()]
         for part in ("clusters", *(("rate", "halves") if VOXELS.halves or VOXELS.betas else ())):

@@ -230,6 +230,50 @@ rule free_text:
         "corticode free_text {params.io} --settings {params.settings:q} --log {log:q}"
 
 
+rule across:
+    input:
+        **audited("across"),
+        manifest=S("manifest.tsv"),
+        words=S("stimuli/words.tsv"),
+        maps=lambda wildcards: [S(f"decoding/sub-{subject}_voxels.h5") for subject in mapped_subjects()],
+        recording=lambda wildcards: [path for subject in mapped_subjects() for path in recordings(VOXELS.task, subject)],
+    output:
+        scores=S("decoding/sub-{subject}_across-scores.tsv"),
+        recovery=S("decoding/sub-{subject}_across-recovery.tsv"),
+        arrays=S("decoding/sub-{subject}_across-windows.h5"),
+    log:
+        S("logs/across_sub-{subject}.log"),
+    params:
+        settings=settings("across"),
+        source=source("across"),
+        io=io,
+    resources:
+        mem_mb=8000,
+        runtime=240,
+    shell:
+        "corticode across {params.io} --settings {params.settings:q} --log {log:q}"
+
+
+rule across_group:
+    input:
+        scores=parts_across("scores"),
+        arrays=parts_across("windows", "h5"),
+    output:
+        scores=S("decoding/across-scores.tsv"),
+        across=report(S("decoding/across.tsv"), category="Decoding", caption="../report/across.rst"),
+    log:
+        S("logs/across_group.log"),
+    params:
+        settings=settings("across-group"),
+        source=source("across-group"),
+        io=io,
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "corticode across-group {params.io} --settings {params.settings:q} --log {log:q}"
+
+
 rule decoding:
     input:
         **({"leaks": S("decoding/leaks.tsv")} if DECODED else {}),

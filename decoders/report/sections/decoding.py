@@ -15,6 +15,7 @@ from decoders.report.figures import Dot, DotRow, Reference, dot_grid
 from decoders.report.heat import matrix
 from decoders.report.lines import Series, line_chart
 from decoders.report.read import Results
+from decoders.report.sections.across import across_blocks
 from decoders.report.sections.leaks import leak_blocks
 from decoders.report.text_diff import edits, median_first, pieces
 from decoders.report.words import (
@@ -51,6 +52,7 @@ def section(results: Results) -> Section:
     order = parts(
         ("Scores and controls", [_dots(measured), _table(measured), _absent(scores)]),
         ("Identification of windows", [_windows(scores)]),
+        ("Decoding of new people", across_blocks(results)),
         ("Names: reference and decoded", [*_confusions(results)]),
         ("Text: reference and decoded", _texts(results.table("text"))),
         ("Encoding per region", [_regions(results)]),
@@ -125,8 +127,9 @@ def _dots(scores: pd.DataFrame) -> Figure | None:
             for part in same["split"].map(text).unique()
             if part not in _WHOLE and ((same["level"] == "group") & (same["split"].map(text) == part)).any()
         ]
-        for chosen in named or [""]:
-            rows = same[same["split"].map(text) == chosen] if chosen else same
+        others = same[~same["split"].map(text).isin(named)]
+        for chosen in [*named, *([""] if len(others) else [])]:
+            rows = same[same["split"].map(text) == chosen] if chosen else others
             columns = list(dict.fromkeys(rows["task"].map(text)))
             owners = rows["control_of"].map(text) if "control_of" in rows else pd.Series("", index=rows.index)
             kinds = sorted(

@@ -21,7 +21,7 @@ _CHECKS = {
     "penalty": "where the penalty was chosen",
     "corpus": "test text in a corpus",
 }
-_ANALYSES = {"encode": "encoding models", "names": "names", "voxels": "voxel maps and refit"}
+_ANALYSES = {"encode": "encoding models", "names": "names", "voxels": "voxel maps and refit", "across": "new people"}
 _VERDICTS = {"yes": "apart", "allowed": "a leak, allowed", "no": "a leak"}
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
