@@ -65,6 +65,8 @@ _TABLES = (
     "alignment_scores",
     "ceilings",
     "inference",
+    "encoding",
+    "encoding_scores",
     "decoding_scores",
     "text",
     "recovery",

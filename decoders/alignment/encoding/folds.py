@@ -1,8 +1,8 @@
 """Folds of trials in which neither a run nor a stimulus of the test stands in the training.
 
-Holding out runs alone is not enough where stimuli repeat over runs: a row of features, of noise even, is the name of its
-stimulus, so a model that has met the stimulus in another run knows the response (the shuffled splits of Hadidi et al.
-2026 in another guise). Holding out stimuli alone is not enough either: neighbouring trials of a run share slow
+Holding out runs alone is not enough where stimuli repeat over runs: a row of features, of noise even, is the name of
+its stimulus, so a model that has met the stimulus in another run knows the response (the shuffled splits of Hadidi et
+al. 2026 in another guise). Holding out stimuli alone is not enough either: neighbouring trials of a run share slow
 noise, which features that are alike in neighbours would predict. So a fold tests the trials of some stimuli in some
 runs on a model of the other stimuli in the other runs. Where stimuli do not repeat over runs this is leaving out runs.
 """
@@ -96,7 +96,10 @@ def blocks_of(trials: Trials, stimuli: list[str], n_folds: int, whose: str) -> l
             blocks.append(block)
     if not blocks:
         raise InputError(
-            f"{LEAST_TESTED} or more stimuli in a test", "fewer in every fold", whose, "Set fewer alignment.encoding.n_folds."
+            f"{LEAST_TESTED} or more stimuli in a test",
+            "fewer in every fold",
+            whose,
+            "Set fewer alignment.encoding.n_folds.",
         )
     return blocks
 
@@ -117,7 +120,9 @@ def trial_splits(run_group: Indices, stimulus_group: Indices) -> list[Split]:
     return splits
 
 
-def _check(values: NDArray[np.float64], shown: Indices, runs: NDArray[np.object_], stimuli: list[str], whose: str) -> None:
+def _check(
+    values: NDArray[np.float64], shown: Indices, runs: NDArray[np.object_], stimuli: list[str], whose: str
+) -> None:
     missing = sorted(set(range(len(stimuli))) - set(shown.tolist()))
     if missing:
         remedy = "Exclude the subject, or check its events."

@@ -112,5 +112,3 @@ def correlation(measured: NDArray[np.float64], predicted: NDArray[np.float64]) -
     scale = np.linalg.norm(a, axis=0) * np.linalg.norm(b, axis=0)
     floor = 1e-10 * np.maximum(np.abs(measured).max(axis=0) * np.abs(predicted).max(axis=0), 1e-300)
     return np.divide((a * b).sum(axis=0), scale, out=np.zeros_like(scale), where=scale > floor)
-
-
