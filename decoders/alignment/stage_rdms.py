@@ -22,6 +22,7 @@ from decoders.store.recording import Recording, read_recording
 METHODS = {
     "correlation": "1 - Pearson correlation of mean patterns",
     "euclidean": "squared Euclidean distance of mean patterns, per feature",
+    "mahalanobis": "squared Mahalanobis distance of mean patterns, per feature, noise from residuals of the trials",
     "crossnobis": "crossnobis across runs, noise from repeats within a run (none: features as they are)",
 }
 

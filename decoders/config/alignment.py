@@ -65,7 +65,7 @@ class AlignmentSettings(Settings):
         default_factory=dict,
         description="Region name to mask image, inside data.root (or absolute); '{subject}' is replaced. All voxels form the region 'all' when empty.",
     )
-    rdm: Literal["correlation", "euclidean", "crossnobis"] = Field(
+    rdm: Literal["correlation", "euclidean", "mahalanobis", "crossnobis"] = Field(
         "correlation", description="Dissimilarity of recorded patterns."
     )
     comparators: tuple[Comparator, ...] = Field(
