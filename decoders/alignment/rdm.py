@@ -95,8 +95,8 @@ def recorded_rdm(
         repeats of a condition within a run, shrunk (Ledoit & Wolf), above 2000 features from their variances alone.
         Without such repeats the features are taken as they are: differences between runs must not serve, because
         features in which runs agree by chance would count more, and distances would no longer be zero on average.
-        `mahalanobis` (squared, per feature) on the means over all trials, its noise covariance from the residuals of the
-        trials about run and condition, shrunk alike. Like all distances that are not across runs it is positive for
+        `mahalanobis` (squared, per feature) on the means over all trials, its noise covariance from the residuals of
+        the trials about run and condition, shrunk alike. Like all distances that are not across runs it is positive for
         patterns that do not differ.
     whose : str
     order : sequence of str

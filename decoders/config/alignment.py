@@ -79,6 +79,11 @@ class AlignmentSettings(Settings):
     encoding: EncodingAlignmentSettings | None = Field(
         None, description="Encoding models, from trial estimates of two or more runs; not computed when absent."
     )
+    weighted_halves: int | None = Field(
+        None,
+        ge=1,
+        description="Random halves of the stimuli on which weights of a network's layers are fitted, and tested on the other half; not computed when absent.",
+    )
     n_bootstrap: int = Field(1000, ge=20, description="Bootstrap resamples over stimuli and subjects.")
     correction: Literal["fdr", "max"] = Field("max", description="Correction within a family of tests.")
     alpha: Share = Field(0.05, description="Level of the corrected tests.")

@@ -67,6 +67,7 @@ _TABLES = (
     "inference",
     "encoding",
     "encoding_scores",
+    "geometry",
     "decoding_scores",
     "text",
     "recovery",

@@ -60,6 +60,7 @@ rule align:
         ceilings=S("alignment/ceilings.tsv"),
         inference=report(S("alignment/inference.tsv"), category="Alignment", caption="../report/scores.rst"),
         models=S("alignment/model_rdms.h5"),
+        geometry=S("alignment/geometry.tsv"),
     log:
         S("logs/align.log"),
     params:

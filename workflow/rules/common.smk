@@ -67,6 +67,7 @@ ALIGNMENT_FILES = {
     "ceilings": "ceilings.tsv",
     "inference": "inference.tsv",
     "models": "model_rdms.h5",
+    "geometry": "geometry.tsv",
 }
 
 

@@ -14,6 +14,7 @@ from decoders.report.figures import Bar, BarPanel, Dot, Reference, bar_panels
 from decoders.report.heat import matrix
 from decoders.report.ranking import ranking_sentences
 from decoders.report.read import Results
+from decoders.report.sections.geometry import geometry_figure
 from decoders.report.sections.rdms import rdm_figure, stimuli_table
 from decoders.report.words import (
     ModelName,
@@ -41,7 +42,7 @@ def section(results: Results) -> Section:
         "Controls (features of the pictures, no learning) and the untrained network stand in every comparison."
     )
     order = parts(
-        ("Representational dissimilarity", [rdm_figure(results), stimuli_table(results)]),
+        ("Representational dissimilarity", [rdm_figure(results), geometry_figure(results), stimuli_table(results)]),
         ("Rules and regions", [_not_ranked(results), _bars(results, inference), _definitions(results)]),
         ("Encoding", _encoding(results)),
         ("Paired differences", [_ranking(results, inference), _differences(inference)]),
