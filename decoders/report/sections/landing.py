@@ -48,7 +48,7 @@ def summary(results: Results) -> list[str]:
         noun = "simulated " * (results.settings.data.source == "phantom") + noun
         sentence = f"The study rests on {count(len(used), noun)} of {people}"
         sentences.append(f"{sentence}; {rest} {'was' if rest == 1 else 'were'} excluded." if rest else f"{sentence}.")
-    aligned = verdicts["analysis"].map(text).map(is_alignment)
+    aligned = verdicts["analysis"].map(text).map(is_alignment).astype(bool)
     for name, rows in (("Decoding", verdicts[~aligned]), ("Alignment", verdicts[aligned])):
         sentences += _counted(name, rows)
     found = [(kind_of(text(row["verdict"])), text(row["analysis"])) for _, row in verdicts.iterrows()]

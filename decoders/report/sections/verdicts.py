@@ -64,7 +64,7 @@ def in_order(verdicts: pd.DataFrame) -> pd.DataFrame:
     names = verdicts["analysis"].map(text)
     ranked = names.map(lambda name: parse_analysis(name).kind == "ranking")
     single = verdicts["level"] != "group"
-    order = 4 * single + 2 * ~ranked + names.map(is_alignment)
+    order = 4 * single + 2 * ~ranked + names.map(is_alignment).astype(bool)
     return verdicts.assign(_order=order).sort_values("_order", kind="stable").drop(columns="_order")
 
 
