@@ -129,6 +129,7 @@ STAGES: dict[str, Stage] = {
         ("alignment.recordings", "alignment.task", "alignment.regions", "alignment.rdm"),
     ),
     "align": Stage("decoders.alignment.stage", ("alignment", "seed")),
+    "align-encoding": Stage("decoders.alignment.encoding.stage", ("alignment", "seed")),
     **{
         name: Stage(f"decoders.alignment.certificate.{module}", ("certificate", "alignment", "seed"))
         for name, module in (("certify-cell", "stage_cell"), ("certificate", "stage"))

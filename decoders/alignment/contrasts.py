@@ -80,6 +80,8 @@ class Scores:
         None for a single subject.
     seed_counts : dict of int to array of shape (n_resamples, n_seeds)
         By number of seeds.
+    stimuli_fixed : str
+        Why the stimuli are not resampled, where the reason is not their number.
     """
 
     full: NDArray[np.float64]
@@ -87,6 +89,7 @@ class Scores:
     n_stimuli: int
     subject_counts: NDArray[np.int64] | None
     seed_counts: dict[int, NDArray[np.int64]] = field(default_factory=dict)
+    stimuli_fixed: str = ""
 
 
 def draw_all(
@@ -208,7 +211,8 @@ def method_sentence(scores: Scores, contrasts: Sequence[Contrast], comparator: s
     if scores.resampled is not None:
         resampled.append("stimuli")
     else:
-        missing.append(f"stimuli not resampled ({scores.n_stimuli}, fewer than {MIN_STIMULI})")
+        why = scores.stimuli_fixed or f"{scores.n_stimuli}, fewer than {MIN_STIMULI}"
+        missing.append(f"stimuli not resampled ({why})")
     if scores.subject_counts is not None:
         resampled.append("subjects")
     else:

@@ -62,14 +62,15 @@ def all_families(
     for region, values in scores.items():
         name = f"models against chance, {region}"
         tables.append(chance_family(name, region, everything, models.vectors, rdms[region], values, plan, orders))
-        tables += _region_families(models, region, values, plan, rng)
+        tables += region_families(models, region, values, plan, rng)
     tables += _between(models, subjects, scores, plan, rng)
     return pd.concat([table for table in tables if len(table)], ignore_index=True)
 
 
-def _region_families(
+def region_families(
     models: Models, region: str, scores: Scores, plan: Plan, rng: np.random.Generator
 ) -> list[pd.DataFrame]:
+    """Return the families of differences between the models of one region."""
     # With the seed: the other seeds of a rule may be trained, and stay.
     left_out = sorted(f"{row.name} (seed {row.seed})" for row in models.usable if not row.ranked)
     note = f"left out as not trained: {', '.join(left_out)}" if left_out else ""

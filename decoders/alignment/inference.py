@@ -75,12 +75,19 @@ def chance_family(
         One row per model; one-sided p (greater), interval from the bootstrap.
     """
     null = _permuted_scores(models, vectors, recorded, plan.comparator, orders)
+    return permutation_family(name, region, models, null, scores, plan)
+
+
+def permutation_family(
+    name: str, region: str, models: Sequence[Model], null: NDArray[np.float64], scores: Scores, plan: Plan
+) -> pd.DataFrame:
+    """Test each model against its scores with relabelled stimuli, array (n_permutations, n_models)."""
     tested = [item for model in models if (item := contrast(scores, model)) is not None]
     observed = np.array([item.estimate for item in tested])
     p = permutation_p(observed, null)
     corrected = max_statistic(observed, null) if plan.correction == "max" else fdr(p)
     table = _rows(name, region, tested, scores, plan)
-    method = f"{plan.comparator}; {len(orders)} permutations of the stimulus labels of the model, one-sided"
+    method = f"{plan.comparator}; {len(null)} permutations of the stimulus labels of the model, one-sided"
     interval = method_sentence(scores, tested, plan.comparator, plan.n_resamples).split("; ", 1)[1]
     table["p"], table["p_corrected"], table["null_mean"] = p, corrected, null.mean(axis=0)
     table["method"] = f"{method}; {_correction(plan, len(tested))}; interval: {interval.replace(', t-test', ', t')}"

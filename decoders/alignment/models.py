@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,8 @@ from decoders.errors import InputError, SettingsError
 from decoders.store.arrays import read_arrays
 
 Kind = Literal["control", "user", "network"]
+Summary = Callable[[NDArray[Any], Sequence[str], str], NDArray[np.float64]]
+"""From features (stimulus, unit), the names of the stimuli and whose they are, to a vector."""
 BASELINES = ("untrained", "random_features")
 
 
@@ -31,6 +33,7 @@ class ModelRow:
     rule : str
         Learning rule, ``control:<name>`` or ``user:<name>``.
     rdm : array of shape (n_pairs,) or None
+        For encoding models the kernel in its place, of shape (n_stimuli ** 2,).
     architecture, seed, layer : str
         Empty where they do not apply.
     size : str
@@ -120,7 +123,11 @@ def _flaw(rdm: NDArray[np.float64]) -> str:
 
 
 def network_rows(
-    features: Path, card: Mapping[str, Any], stimuli: Stimuli, layers: Sequence[str] | None
+    features: Path,
+    card: Mapping[str, Any],
+    stimuli: Stimuli,
+    layers: Sequence[str] | None,
+    summary: Summary = feature_rdm,
 ) -> list[ModelRow]:
     """Return one row per picture size and layer of a network.
 
@@ -134,6 +141,8 @@ def network_rows(
     stimuli : Stimuli
     layers : sequence of str or None
         Taps to compare (with their pooled version); all when None.
+    summary : callable
+        What stands for the features: their RDM, or their kernel.
 
     Returns
     -------
@@ -159,7 +168,7 @@ def network_rows(
             found = f"{len(array.values)} rows in {name}"
             raise InputError(f"features of {len(names)} stimuli", found, features, "Delete it and train again.")
         whose = f"{labels['rule']} {labels['architecture']} seed {labels['seed']}, {layer} at {size}"
-        rdm, refused = _try_rdm(array.values[positions], stimuli.names, whose)
+        rdm, refused = _try_summary(summary, array.values[positions], stimuli.names, whose)
         rows.append(ModelRow("network", rdm=rdm, layer=layer, size=size, refused=refused, ranked=ranked, **labels))
     return rows
 
@@ -168,9 +177,11 @@ def _wanted(layer: str, layers: Sequence[str] | None) -> bool:
     return layers is None or layer in layers or layer.removesuffix("_pooled") in layers
 
 
-def _try_rdm(values: NDArray[Any], names: list[str], whose: str) -> tuple[NDArray[np.float64] | None, str]:
+def _try_summary(
+    summary: Summary, values: NDArray[Any], names: list[str], whose: str
+) -> tuple[NDArray[np.float64] | None, str]:
     try:
-        return feature_rdm(values, names, whose), ""
+        return summary(values, names, whose), ""
     except InputError as error:
         return None, str(error)
 

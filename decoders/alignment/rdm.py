@@ -89,12 +89,15 @@ def recorded_rdm(
     patterns : array of shape (n_trials, n_features)
     conditions, runs : sequence of str of shape (n_trials,)
         Stimulus and run of each trial.
-    method : {"correlation", "euclidean", "crossnobis"}
+    method : {"correlation", "euclidean", "mahalanobis", "crossnobis"}
         `correlation` and `euclidean` (squared, per feature) on the mean over all trials of a condition; `crossnobis`
         across runs, unbiased (zero when the patterns do not differ; Walther et al. 2016). Its noise covariance is from
         repeats of a condition within a run, shrunk (Ledoit & Wolf), above 2000 features from their variances alone.
         Without such repeats the features are taken as they are: differences between runs must not serve, because
         features in which runs agree by chance would count more, and distances would no longer be zero on average.
+        `mahalanobis` (squared, per feature) on the means over all trials, its noise covariance from the residuals of
+        the trials about run and condition, shrunk alike. Like all distances that are not across runs it is positive for
+        patterns that do not differ.
     whose : str
     order : sequence of str
         Conditions, as the RDM is to hold them.
@@ -106,7 +109,8 @@ def recorded_rdm(
     Raises
     ------
     InputError
-        A missing condition, a pattern that `check_patterns` refuses, or too few runs for crossnobis.
+        A missing condition, a pattern that `check_patterns` refuses, too few runs for crossnobis, or too few repeats
+        for mahalanobis.
     """
     labels = np.asarray(conditions, dtype=object)
     missing = [name for name in order if name not in set(labels)]
@@ -120,8 +124,37 @@ def recorded_rdm(
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import calc_rdm
 
-    rdms: Any = calc_rdm(Dataset(means), method=method)
+    noise = None
+    if method == "mahalanobis":
+        means, noise = _whitened(means, np.asarray(patterns, dtype=np.float64), labels, runs, order, whose)
+    rdms: Any = calc_rdm(Dataset(means), method=method, noise=noise)
     return np.asarray(rdms.dissimilarities[0], dtype=np.float64)
+
+
+def _whitened(
+    means: NDArray[np.float64],
+    patterns: NDArray[np.float64],
+    labels: NDArray[Any],
+    runs: Sequence[str],
+    order: Sequence[str],
+    whose: str,
+) -> tuple[NDArray[np.float64], NDArray[np.float64] | None]:
+    """Return mean patterns and the precision of the trials' noise; above 2000 features scaled patterns and None."""
+    from rsatoolbox.data.noise import prec_from_residuals
+
+    chosen = np.isin(labels, list(order))
+    codes = [np.unique(values[chosen], return_inverse=True)[1] for values in (labels, np.asarray(runs, dtype=object))]
+    design = np.column_stack([np.eye(code.max() + 1)[code] for code in codes])
+    basis, singular, _ = np.linalg.svd(design, full_matrices=False)
+    basis = basis[:, singular > 1e-8 * singular[0]]
+    residuals, dof = patterns[chosen] - basis @ (basis.T @ patterns[chosen]), len(design) - basis.shape[1]
+    if dof < MIN_REPEATS:
+        remedy = "Use 'correlation' or 'euclidean', which need no repeats."
+        raise InputError(f"{MIN_REPEATS} or more repeats of conditions for mahalanobis", f"{dof}", whose, remedy)
+    if patterns.shape[1] <= MAX_NOISE_FEATURES:
+        return means, np.asarray(prec_from_residuals(residuals, dof=dof, method="shrinkage_eye"))
+    variance = (residuals**2).sum(axis=0) / dof
+    return means / np.sqrt(np.maximum(variance, np.finfo(float).tiny)), None
 
 
 def _crossnobis(

@@ -16,9 +16,11 @@ from decoders.alignment.ceilings import noise_ceiling
 from decoders.alignment.comparators import compare
 from decoders.alignment.contrasts import MIN_STIMULI, Scores, draw_all
 from decoders.alignment.families import all_families
+from decoders.alignment.geometry import geometry_table
 from decoders.alignment.inference import Plan
 from decoders.alignment.models import ModelRow, Models, Stimuli, check_layers, control_rows, network_rows, read_card
 from decoders.alignment.user_models import user_rows
+from decoders.alignment.weighted import weighted_families
 from decoders.errors import InputError
 from decoders.stage import Job
 from decoders.stats.permutation import label_permutations
@@ -210,7 +212,7 @@ def drawn_rdms(models: Models, recorded: Sequence[Recorded]) -> dict[str, Array]
 
 
 def run(job: Job) -> None:
-    """Write scores.tsv, ceilings.tsv, inference.tsv and model_rdms.h5."""
+    """Write scores.tsv, ceilings.tsv, inference.tsv, model_rdms.h5 and, where it is asked for, geometry.tsv."""
     settings = job.settings.alignment
     recorded, stimuli = read_recorded(str(job.input("rdms")))
     models = gather_models(job, stimuli)
@@ -218,6 +220,13 @@ def run(job: Job) -> None:
     write_table(job.outputs["ceilings"], ceiling_table(recorded, settings.comparators), "ceilings")
     plan = Plan(settings.comparators[0], settings.correction, settings.n_bootstrap)
     table = infer(models, recorded, len(stimuli.names), plan, job.rng("alignment"))
+    rdms = {region.region: region.rdms for region in recorded}
+    if settings.weighted_halves:
+        rng = job.rng("weighted")
+        weighted = weighted_families(models, rdms, len(stimuli.names), settings.weighted_halves, plan, rng)
+        table = pd.concat([table, *(part for part in weighted if len(part))], ignore_index=True)
+    if "geometry" in job.outputs:
+        write_table(job.outputs["geometry"], geometry_table(models, rdms, plan.comparator), "geometry")
     write_table(job.outputs["inference"], table, "inference")
     write_arrays(job.outputs["models"], drawn_rdms(models, recorded), _attributes(job, models, stimuli))
     job.log.info("%d models, %d regions, %d tests", len(models.usable), len(recorded), len(table))

@@ -22,6 +22,7 @@ from decoders.store.recording import Recording, read_recording
 METHODS = {
     "correlation": "1 - Pearson correlation of mean patterns",
     "euclidean": "squared Euclidean distance of mean patterns, per feature",
+    "mahalanobis": "squared Mahalanobis distance of mean patterns, per feature, noise from residuals of the trials",
     "crossnobis": "crossnobis across runs, noise from repeats within a run (none: features as they are)",
 }
 
@@ -89,8 +90,8 @@ def estimated_rdms(recordings: Sequence[Recording], settings: AlignmentSettings,
         The stimuli are all conditions of all subjects, sorted; a subject that lacks one, or has a constant pattern, is
         left out by name. So are excluded runs.
     """
-    by_subject: dict[str, list[Recording]] = {}
     collected = Collected([])
+    by_subject: dict[str, list[Recording]] = {}
     for recording in recordings:
         if recording.excluded:
             label = ", ".join(filter(None, (recording.subject, recording.session, recording.task, recording.run)))
@@ -100,13 +101,17 @@ def estimated_rdms(recordings: Sequence[Recording], settings: AlignmentSettings,
     conditions = {str(name) for items in by_subject.values() for item in items for name in item.conditions}
     collected.stimuli = sorted(conditions - {"", "n/a", "rest"})
     for subject, items in by_subject.items():
-        masks = {
-            region: _mask_path(roots.get(subject, Path()), mask.replace("{subject}", subject), region)
-            for region, mask in settings.regions.items()
-        }
-        for region, trials in subject_trials(items, masks).items():
+        for region, trials in subject_trials(items, subject_masks(subject, settings, roots)).items():
             _add_estimated(collected, subject, region, trials, settings.rdm)
     return collected
+
+
+def subject_masks(subject: str, settings: AlignmentSettings, roots: dict[str, Path]) -> dict[str, Path]:
+    """Return the mask image of each region of one subject."""
+    return {
+        region: _mask_path(roots.get(subject, Path()), mask.replace("{subject}", subject), region)
+        for region, mask in settings.regions.items()
+    }
 
 
 def _mask_path(root: Path, mask: str, region: str) -> Path:

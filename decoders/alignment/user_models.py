@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from decoders.alignment.models import ModelRow, Stimuli, reorder
+from decoders.alignment.models import ModelRow, Stimuli, Summary, reorder
 from decoders.alignment.rdm import feature_rdm
 from decoders.config import UserModel
 from decoders.errors import InputError, SettingsError
@@ -19,7 +19,10 @@ _NAMES = ("names", "stimuli", "stimulus")
 
 
 def user_rows(
-    model: UserModel, stimuli: Stimuli, pictures: tuple[NDArray[np.uint8], Sequence[str]] | None
+    model: UserModel,
+    stimuli: Stimuli,
+    pictures: tuple[NDArray[np.uint8], Sequence[str]] | None,
+    summary: Summary = feature_rdm,
 ) -> list[ModelRow]:
     """Return the rows ``user:<name>`` of one model of the user.
 
@@ -31,6 +34,8 @@ def user_rows(
         registered architecture, which then sees the study's pictures at native size.
     stimuli : Stimuli
     pictures : tuple of array (n_pictures, n_rows, n_columns, n_channels) and names, or None
+    summary : callable
+        What stands for features: their RDM, or their kernel; a model that is an RDM has none, and is then refused.
 
     Returns
     -------
@@ -46,6 +51,8 @@ def user_rows(
     if not path.is_file():
         raise InputError("a file", "none", path, f"Check the path of the model '{model.name}'.")
     rule = f"user:{model.name}"
+    if model.kind == "rdm" and summary is not feature_rdm:
+        return [ModelRow("user", rule, None, refused="an RDM holds no features to encode from")]
     if model.kind == "rdm":
         square, names = _read_tsv(path) if path.suffix.lower() in (".tsv", ".txt") else _read_hdf5(path, "rdm")
         return [ModelRow("user", rule, _rdm(square, names, stimuli, path))]
@@ -54,8 +61,8 @@ def user_rows(
         if values.ndim != 2 or len(values) != len(names):
             remedy = "Store 'features' as (stimulus, unit), in the order of 'names'."
             raise InputError(f"features of {len(names)} stimuli", f"the shape {values.shape}", path, remedy)
-        return [ModelRow("user", rule, feature_rdm(values[stimuli.positions(names, path)], stimuli.names, str(path)))]
-    return _weight_rows(model, path, stimuli, pictures)
+        return [ModelRow("user", rule, summary(values[stimuli.positions(names, path)], stimuli.names, str(path)))]
+    return _weight_rows(model, path, stimuli, pictures, summary)
 
 
 def _rdm(values: NDArray[Any], names: Sequence[str], stimuli: Stimuli, path: Path) -> NDArray[np.float64]:
@@ -107,7 +114,11 @@ def _read_tsv(path: Path) -> tuple[NDArray[np.float64], list[str]]:
 
 
 def _weight_rows(
-    model: UserModel, path: Path, stimuli: Stimuli, pictures: tuple[NDArray[np.uint8], Sequence[str]] | None
+    model: UserModel,
+    path: Path,
+    stimuli: Stimuli,
+    pictures: tuple[NDArray[np.uint8], Sequence[str]] | None,
+    summary: Summary,
 ) -> list[ModelRow]:
     if model.architecture is None:
         raise SettingsError(f"alignment.models: the weights '{model.name}' need the key 'architecture'.")
@@ -121,5 +132,5 @@ def _weight_rows(
     net = load_network(model.architecture, weights, str(path))
     values, names = pictures
     features = picture_features(partial(network_features, net), values[stimuli.positions(names, path)], 0)
-    rdms = {layer: feature_rdm(taps, stimuli.names, f"{path}, {layer}") for layer, taps in features.items()}
+    rdms = {layer: summary(taps, stimuli.names, f"{path}, {layer}") for layer, taps in features.items()}
     return [ModelRow("user", f"user:{model.name}", rdm, model.architecture, "", layer) for layer, rdm in rdms.items()]

@@ -7,7 +7,14 @@ as the JSON schema in ``workflow/schemas``.
 
 from __future__ import annotations
 
-from decoders.config.alignment import AlignmentSettings, CertificateSettings, Comparator, Control, UserModel
+from decoders.config.alignment import (
+    AlignmentSettings,
+    CertificateSettings,
+    Comparator,
+    Control,
+    EncodingAlignmentSettings,
+    UserModel,
+)
 from decoders.config.base import Count, Name, NotNegative, Positive, Settings, Share
 from decoders.config.decoding import (
     AcrossSettings,
@@ -34,6 +41,7 @@ __all__ = [
     "Count",
     "DataSettings",
     "DecodingSettings",
+    "EncodingAlignmentSettings",
     "EncodingSettings",
     "FreeTextSettings",
     "LeakCheck",

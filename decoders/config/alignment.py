@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from decoders.config.base import Name, Settings, Share
+from decoders.config.base import Name, Positive, Settings, Share
 
 Control = Literal[
     "pixel",
@@ -34,6 +34,26 @@ class UserModel(Settings):
     architecture: Name | None = Field(None, description="Architecture of the weights (kind: weights).")
 
 
+class EncodingAlignmentSettings(Settings):
+    """Encoding models: held-out responses predicted from the features of a layer (alignment.md)."""
+
+    layers: tuple[str, ...] | None = Field(
+        None, description="Taps to encode from; those of alignment.layers when absent."
+    )
+    penalties: tuple[Positive, ...] = Field(
+        (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0),
+        min_length=1,
+        description="Ridge penalties to choose from in inner folds, for features whose mean square sums to 1.",
+    )
+    n_folds: int = Field(
+        5, ge=2, description="Groups of runs, and groups of stimuli, at most; a test leaves out one of each."
+    )
+    n_band_weights: int = Field(
+        8, ge=3, description="Weights of layer and controls to choose from in inner folds, where both predict together."
+    )
+    n_permutations: int = Field(200, ge=20, description="Orders of the features' rows; each needs all models anew.")
+
+
 class AlignmentSettings(Settings):
     """Comparison of networks with recordings by RSA (alignment.md)."""
 
@@ -45,7 +65,7 @@ class AlignmentSettings(Settings):
         default_factory=dict,
         description="Region name to mask image, inside data.root (or absolute); '{subject}' is replaced. All voxels form the region 'all' when empty.",
     )
-    rdm: Literal["correlation", "euclidean", "crossnobis"] = Field(
+    rdm: Literal["correlation", "euclidean", "mahalanobis", "crossnobis"] = Field(
         "correlation", description="Dissimilarity of recorded patterns."
     )
     comparators: tuple[Comparator, ...] = Field(
@@ -56,9 +76,23 @@ class AlignmentSettings(Settings):
     )
     models: tuple[UserModel, ...] = Field((), description="The user's own models.")
     layers: tuple[str, ...] | None = Field(None, description="Taps to compare; all when absent.")
+    encoding: EncodingAlignmentSettings | None = Field(
+        None, description="Encoding models, from trial estimates of two or more runs; not computed when absent."
+    )
+    weighted_halves: int | None = Field(
+        None,
+        ge=1,
+        description="Random halves of the stimuli on which weights of a network's layers are fitted, and tested on the other half; not computed when absent.",
+    )
     n_bootstrap: int = Field(1000, ge=20, description="Bootstrap resamples over stimuli and subjects.")
     correction: Literal["fdr", "max"] = Field("max", description="Correction within a family of tests.")
     alpha: Share = Field(0.05, description="Level of the corrected tests.")
+
+    @model_validator(mode="after")
+    def _responses_to_encode(self) -> AlignmentSettings:
+        if self.encoding and self.recordings != "estimates":
+            raise ValueError("'encoding' needs responses: set 'recordings' to 'estimates'")
+        return self
 
 
 class CertificateSettings(Settings):

@@ -81,9 +81,9 @@ _SPLITS = {
 }
 _NEW_PERSON = re.compile(r"^held_out_subject_(all|\d+)_runs$")
 _REST = re.compile(r"(split|seed) (\S+?)(?=,|$)")
-_RSA = re.compile(r"^rsa (?P<region>.+?): (?P<model>.+)$")
+_RSA = re.compile(r"^(?P<what>rsa|encoding) (?P<region>.+?): (?P<model>.+)$")
 _DECODED = re.compile(r"^(?P<task>\w[\w.]*): (?P<model>[\w:]+), (?P<metric>\w+)(?P<rest>, .*)?$")
-_RANKING = "rsa ranking of rules, "
+_RANKING = re.compile(r"^(?P<what>rsa|encoding) ranking of rules, (?P<region>.+)$")
 _WINDOW = re.compile(r"^window_(\d+(?:\.\d+)?)s$")
 
 
@@ -158,7 +158,10 @@ def split(name: str) -> str:
 
 @dataclass(frozen=True)
 class AnalysisName:
-    """The parts of the name of an analysis; those that it lacks are empty."""
+    """The parts of the name of an analysis; those that it lacks are empty.
+
+    `what` tells encoding models from RSA in the kinds "rsa" and "ranking".
+    """
 
     kind: str
     region: str = ""
@@ -167,6 +170,7 @@ class AnalysisName:
     metric: str = ""
     split: str = ""
     seed: str = ""
+    what: str = ""
 
 
 def parse_analysis(name: str) -> AnalysisName:
@@ -174,10 +178,10 @@ def parse_analysis(name: str) -> AnalysisName:
 
     The kind is "ranking", "rsa", "decoding" or "other" (whose name stands as the task).
     """
-    if name.startswith(_RANKING):
-        return AnalysisName("ranking", name.removeprefix(_RANKING))
+    if ranking := _RANKING.match(name):
+        return AnalysisName("ranking", ranking["region"], what=ranking["what"])
     if rsa := _RSA.match(name):
-        return AnalysisName("rsa", rsa["region"], rsa["model"])
+        return AnalysisName("rsa", rsa["region"], rsa["model"], what=rsa["what"])
     if decoded := _DECODED.match(name):
         rest = dict(_REST.findall(decoded["rest"] or ""))
         parts = (rest.get("split", ""), rest.get("seed", ""))
@@ -188,15 +192,25 @@ def parse_analysis(name: str) -> AnalysisName:
 def analysis(name: str) -> str:
     """Return the words for an analysis of the verdict table."""
     rsa, decoded = _RSA.match(name), _DECODED.match(name)
-    if name.startswith(_RANKING):
-        return "Alignment, ranking of the rules, " + name.removeprefix(_RANKING)
+    if ranking := _RANKING.match(name):
+        return f"{alignment_words(ranking['what'])}, ranking of the rules, {ranking['region']}"
     if rsa:
-        return f"Alignment, {rsa['region']}: {parse_model(rsa['model']).words}"
+        return f"{alignment_words(rsa['what'])}, {rsa['region']}: {parse_model(rsa['model']).words}"
     if decoded:
         rest = re.sub(r"split (\w+)", lambda match: split(match[1]), decoded["rest"] or "")
         head = task(decoded["task"])
         return f"{head[:1].upper()}{head[1:]}: {title(decoded['model'])}, {metric(decoded['metric'])}{rest}"
     return name
+
+
+def alignment_words(what: str) -> str:
+    """Return the words for a way of comparing networks with recordings."""
+    return "Encoding" if what == "encoding" else "Alignment"
+
+
+def is_alignment(name: str) -> bool:
+    """Return whether an analysis of the verdict table compares models with recordings."""
+    return parse_analysis(name).kind in ("rsa", "ranking")
 
 
 def metric(name: str) -> str:
@@ -223,6 +237,8 @@ def model_words(name: str) -> str:
 def comparator_words(name: str) -> str:
     """Return the words for what compares two RDMs."""
     known = {"spearman": "Spearman correlation", "rho_a": "rho-a", "kendall_tau_a": "Kendall's tau-a"}
+    known |= {"encoding_r": "held-out correlation, mean over voxels", "linear_cka": "linear CKA, debiased"}
+    known |= {"encoding_r_region_mean": "held-out correlation of the region's mean"}
     return known.get(str(name), str(name).replace("_", "-"))
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from decoders.config import AlignmentSettings
 from decoders.stage import Job
-from decoders.stats.verdicts import alignment_verdicts, decoding_verdicts
+from decoders.stats.verdicts import alignment_verdicts, decoding_verdicts, encoding_verdicts
 from decoders.store.tables import COLUMNS, read_table, write_table
 
 _ALIGNMENT = ("scores", "ceilings", "inference")
@@ -23,6 +23,9 @@ def run(job: Job) -> None:
     if job.inputs.get("inference"):
         scores, ceilings, inference = (read_table(job.input(name), _LABELS) for name in _ALIGNMENT)
         tables.append(alignment_verdicts(scores, ceilings, inference, alpha))
+    if job.inputs.get("encoding"):
+        scores, inference = (read_table(job.input(name), _LABELS) for name in ("encoding_scores", "encoding"))
+        tables.append(encoding_verdicts(scores, inference, alpha))
     if not tables:
         # A study may stop at preprocessing or at its networks: it then claims nothing.
         tables.append(pd.DataFrame(columns=list(COLUMNS["verdicts"])))

@@ -137,7 +137,7 @@ def _reached_by(score: float, low: float, controls: pd.DataFrame) -> str:
 
 
 def alignment_verdicts(
-    scores: pd.DataFrame, ceilings: pd.DataFrame, inference: pd.DataFrame, alpha: float
+    scores: pd.DataFrame, ceilings: pd.DataFrame, inference: pd.DataFrame, alpha: float, kind: str = "rsa"
 ) -> pd.DataFrame:
     """Return a ranking row per region, then a verdict for every network layer and user model.
 
@@ -147,6 +147,8 @@ def alignment_verdicts(
         Tables of the stage `align`.
     alpha : float
         Level of the corrected p.
+    kind : {"rsa", "encoding"}
+        Head of the names of the analyses.
 
     Returns
     -------
@@ -161,19 +163,34 @@ def alignment_verdicts(
     for region in inference.loc[_family(inference, "models against chance"), "region"].unique():
         here = inference[inference["region"] == region]
         ceiling = limits.loc[region, ["ceiling_low", "ceiling_high"]].to_dict() if region in limits.index else {}
-        rows += [{**who, **row} for row in _ranking(here, region, alpha)]
+        rows += [{**who, **row} for row in _ranking(here, region, alpha, kind)]
         controls = here[_family(here, "models against controls")].set_index("model")
         for row in here[_family(here, "models against chance")].to_dict("records"):
             if not str(row["model"]).startswith(_CONTROL):
-                rows.append({**who, **ceiling, **_alignment_row(row, controls, alpha)})
+                rows.append({**who, **ceiling, **_alignment_row(row, controls, alpha, kind)})
     return _table(rows)
+
+
+def encoding_verdicts(scores: pd.DataFrame, inference: pd.DataFrame, alpha: float) -> pd.DataFrame:
+    """Return the verdicts of encoding models, by the families and the sentences of alignment.
+
+    Parameters
+    ----------
+    scores, inference : DataFrame
+        Tables of the stage `align-encoding`; families start with ``encoding: ``.
+    alpha : float
+    """
+    held_out = scores[scores["comparator"] == "encoding_r"]
+    families = inference["family"].str.removeprefix("encoding: ")
+    none = pd.DataFrame(columns=["region", "comparator", "ceiling_low", "ceiling_high"])
+    return alignment_verdicts(held_out, none, inference.assign(family=families), alpha, "encoding")
 
 
 def _family(table: pd.DataFrame, name: str) -> pd.Series:
     return table["family"].str.startswith(f"{name}, ")
 
 
-def _alignment_row(row: dict[str, object], controls: pd.DataFrame, alpha: float) -> dict[str, object]:
+def _alignment_row(row: dict[str, object], controls: pd.DataFrame, alpha: float, kind: str) -> dict[str, object]:
     model = row["model"]
     above = bool(float(row["p_corrected"]) <= alpha)  # type: ignore[arg-type]
     if model not in controls.index:
@@ -184,18 +201,18 @@ def _alignment_row(row: dict[str, object], controls: pd.DataFrame, alpha: float)
         by = "" if beaten else str(hardest["reference"]).removeprefix(_CONTROL)
     sentence, explained = verdict(above, by)
     return {
-        "analysis": f"rsa {row['region']}: {model}", "n": row["n_subjects"], "score": row["estimate"],
+        "analysis": f"{kind} {row['region']}: {model}", "n": row["n_subjects"], "score": row["estimate"],
         "ci_low": row["ci_low"], "ci_high": row["ci_high"], "null_mean": row["null_mean"],
         "p_corrected": row["p_corrected"], "verdict": sentence, "explained_by": explained,
     }  # fmt: skip
 
 
-def _ranking(here: pd.DataFrame, region: str, alpha: float) -> list[dict[str, object]]:
+def _ranking(here: pd.DataFrame, region: str, alpha: float, kind: str) -> list[dict[str, object]]:
     pairs = here[_family(here, "rules against rules")]
     if pairs.empty:
         return []
     surviving = pairs[pairs["p_corrected"] <= alpha]
-    row = {"analysis": f"rsa ranking of rules, {region}", "n": pairs["n_subjects"].iloc[0]}
+    row = {"analysis": f"{kind} ranking of rules, {region}", "n": pairs["n_subjects"].iloc[0]}
     smallest = pairs["p_corrected"].min()
     return [{**row, "p_corrected": smallest, "verdict": _ranking_sentence(pairs, surviving)}]
 

@@ -87,6 +87,28 @@ def _control(pictures: Pictures, name: str) -> ControlRDM:
     return ControlRDM(name, _pairs(1 - np.corrcoef(features)), definition)
 
 
+def control_features(pictures: Pictures, name: str) -> NDArray[np.float64]:
+    """Return the features behind a control, array of shape (n_pictures, n_features).
+
+    Parameters
+    ----------
+    pictures : Pictures
+    name : str
+        As for `control_rdms`; a category model has one column per label.
+
+    Raises
+    ------
+    InputError
+        A category model without its column of labels.
+    """
+    if name in CATEGORY_COLUMNS:
+        labels = _labels(pictures.labels, CATEGORY_COLUMNS[name])
+        return (labels[:, None] == np.unique(labels)).astype(np.float64)
+    if name == "luminance":
+        return np.asarray(grey(pictures.values).mean(axis=(1, 2)))[:, None]
+    return np.array([FEATURES[name](picture) for picture in pictures.values])
+
+
 def category_rdm(labels: pd.DataFrame, column: str) -> NDArray[np.float64]:
     """Return 1 where the labels of two pictures differ, else 0; condensed.
 
@@ -95,6 +117,11 @@ def category_rdm(labels: pd.DataFrame, column: str) -> NDArray[np.float64]:
     InputError
         No such column.
     """
+    values = _labels(labels, column)
+    return _pairs((values[:, None] != values).astype(np.float64))
+
+
+def _labels(labels: pd.DataFrame, column: str) -> NDArray[np.object_]:
     if column not in labels:
         raise InputError(
             f"the label column '{column}'",
@@ -102,8 +129,7 @@ def category_rdm(labels: pd.DataFrame, column: str) -> NDArray[np.float64]:
             "the table of picture labels",
             "Add the column, or take the category model out of alignment.controls.",
         )
-    values = labels[column].astype(str).to_numpy()
-    return _pairs((values[:, None] != values).astype(np.float64))
+    return np.asarray(labels[column].astype(str), dtype=object)
 
 
 def pixel_features(picture: NDArray[np.uint8]) -> NDArray[np.float64]:

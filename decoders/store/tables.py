@@ -85,6 +85,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         "n_seeds",
         "method",
     ),
+    "geometry": ("item", "kind", "x", "y", "other", "distance", "share", "comparator"),
     "decoding_scores": (
         "level",
         "subject",

@@ -20,6 +20,32 @@ rule rdms:
         "corticode rdms {params.io} --settings {params.settings:q} --log {log:q}"
 
 
+rule align_encoding:
+    input:
+        manifest=S("manifest.tsv"),
+        estimates=estimates,
+        rdms=S("alignment/rdms.h5"),
+        pictures=S("stimuli/pictures.h5"),
+        labels=S("stimuli/pictures.tsv"),
+        features=networks("features"),
+        card=networks("card"),
+        user=[model.path for model in STUDY.alignment.models] if STUDY.alignment else [],
+    output:
+        encoding=report(S("alignment/encoding.tsv"), category="Alignment", caption="../report/scores.rst"),
+        encoding_scores=S("alignment/encoding_scores.tsv"),
+    log:
+        S("logs/align_encoding.log"),
+    params:
+        settings=settings("align-encoding"),
+        source=source("align-encoding"),
+        io=io,
+    resources:
+        mem_mb=8000,
+        runtime=600,
+    shell:
+        "corticode align-encoding {params.io} --settings {params.settings:q} --log {log:q}"
+
+
 rule align:
     input:
         rdms=S("alignment/rdms.h5"),
@@ -34,6 +60,7 @@ rule align:
         ceilings=S("alignment/ceilings.tsv"),
         inference=report(S("alignment/inference.tsv"), category="Alignment", caption="../report/scores.rst"),
         models=S("alignment/model_rdms.h5"),
+        geometry=S("alignment/geometry.tsv"),
     log:
         S("logs/align.log"),
     params:

@@ -74,6 +74,7 @@ ALIGNMENT_FILES = {
     "ceilings": "ceilings.tsv",
     "inference": "inference.tsv",
     "models": "model_rdms.h5",
+    "geometry": "geometry.tsv",
 }
 
 
@@ -304,6 +305,13 @@ def parts_of_maps(part):
     return lambda wildcards: [S(f"decoding/sub-{subject}_{part}.tsv") for subject in mapped_subjects()]
 
 
+def encoding_files():
+    """The tables of encoding models, where the study asks for them."""
+    if not (STUDY.alignment and STUDY.alignment.encoding):
+        return {}
+    return {name: S(f"alignment/{name}.tsv") for name in ("encoding", "encoding_scores")}
+
+
 def recorded_files():
     """What the permuted recordings of the certificate need; simulated studies need nothing."""
     def of_cell(path):
@@ -325,6 +333,7 @@ def page_inputs():
     if STUDY.alignment:
         inputs |= {part: S(f"stimuli/{file}") for part, file in PICTURE_FILES.items()}
         inputs |= {part: S(f"alignment/{file}") for part, file in ALIGNMENT_FILES.items()}
+        inputs |= encoding_files()
     if STUDY.certificate:
         inputs |= {"certificate": S("certificate/checks.tsv")}
     if STUDY.decoding:

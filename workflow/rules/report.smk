@@ -9,6 +9,7 @@ rule verdict:
             if STUDY.alignment
             else {}
         ),
+        **encoding_files(),
     output:
         verdicts=report(S("verdicts.tsv"), category="Verdicts", caption="../report/verdicts.rst"),
     log:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from decoders.report.figures import Bar, BarPanel, Dot, Reference, bar_panels
 from decoders.report.heat import matrix
 from decoders.report.ranking import ranking_sentences
 from decoders.report.read import Results
+from decoders.report.sections.geometry import geometry_figure
 from decoders.report.sections.rdms import rdm_figure, stimuli_table
 from decoders.report.words import (
     ModelName,
@@ -40,8 +42,9 @@ def section(results: Results) -> Section:
         "Controls (features of the pictures, no learning) and the untrained network stand in every comparison."
     )
     order = parts(
-        ("Representational dissimilarity", [rdm_figure(results), stimuli_table(results)]),
+        ("Representational dissimilarity", [rdm_figure(results), geometry_figure(results), stimuli_table(results)]),
         ("Rules and regions", [_not_ranked(results), _bars(results, inference), _definitions(results)]),
+        ("Encoding", _encoding(results)),
         ("Paired differences", [_ranking(results, inference), _differences(inference)]),
         ("Tables", [_families(results), _inference_table(results), _scores_table(results), _ceilings(results)]),
     )
@@ -57,16 +60,42 @@ def _scored(inference: pd.DataFrame) -> pd.DataFrame:
 
 
 def _against_chance(inference: pd.DataFrame) -> pd.DataFrame:
-    return inference[(inference["reference"] == "chance") & (inference["analysis"] == "rsa")]
+    # Encoding models are tested on the mean of a region as well, in a family of their own.
+    means = inference["family"].map(text).str.contains("region mean")
+    return inference[(inference["reference"] == "chance") & inference["analysis"].isin(["rsa", "encoding"]) & ~means]
 
 
-def _bars(results: Results, inference: pd.DataFrame) -> Figure | None:
+def _encoding(results: Results) -> list[Block | None]:
+    """Return the scores and the tests of encoding models, where the study has them."""
+    inference = results.table("encoding")
+    if not len(inference):
+        return []
+    tables = {"alignment_scores": results.table("encoding_scores"), "inference": inference}
+    own = replace(results, tables={**results.tables, **tables, "ceilings": results.table("ceilings").iloc[:0]})
+    figure, table = _bars(own, _scored(inference), "encoding_r"), _inference_table(own)
+    if figure is not None:
+        figure = replace(figure, key="encoding", title="Held-out responses predicted by each rule", caption=_ENCODING)
+    if table is not None:
+        table = replace(table, key="encoding-tests", title="Every test of encoding")
+    return [figure, table]
+
+
+_ENCODING = (
+    "Ridge from the features of a layer to each voxel; no stimulus and no run of a test is in its training. Score: "
+    "correlation with held-out responses, mean over voxels. Interval: 95 % over subjects and seeds; the stimuli are "
+    "fixed, because models of different folds share training stimuli. Lines: controls and the untrained network."
+)
+
+
+def _bars(results: Results, inference: pd.DataFrame, comparator: str = "") -> Figure | None:
     scored = _against_chance(inference)
     named = [(parse_model(name), row) for name, (_, row) in zip(scored["model"], scored.iterrows(), strict=True)]
     places = list(dict.fromkeys(name.place for name, _ in named if name.layer))
     if not named:
         return None
-    comparator = str(results.settings.alignment.comparators[0])
+    axis = comparator_words(comparator) if comparator else ""
+    comparator = comparator or str(results.settings.alignment.comparators[0])
+    axis = axis or f"{comparator_words(comparator)} with the recorded RDMs"
     drawings = []
     # The last layer at the first size opens the figure; it is the one whose RDM is drawn above.
     layers, sizes = (list(dict.fromkeys(place[i] for place in places)) for i in (1, 2))
@@ -92,7 +121,7 @@ def _bars(results: Results, inference: pd.DataFrame) -> Figure | None:
                 bar_panels(
                     f"Scores per rule and region: {label}",
                     panels,
-                    f"{comparator_words(comparator)} with the recorded RDMs",
+                    axis,
                 ),
             )
         )

@@ -13,7 +13,7 @@ from decoders.report.read import Results
 from decoders.report.sections.certificate import broken
 from decoders.report.sections.verdict_groups import group_table
 from decoders.report.sections.verdicts import KINDS, kind_of, verdict_table
-from decoders.report.words import control_title, count, listed, parse_model, text
+from decoders.report.words import control_title, count, is_alignment, listed, parse_model, text
 
 
 def section(results: Results) -> Section:
@@ -48,11 +48,11 @@ def summary(results: Results) -> list[str]:
         noun = "simulated " * (results.settings.data.source == "phantom") + noun
         sentence = f"The study rests on {count(len(used), noun)} of {people}"
         sentences.append(f"{sentence}; {rest} {'was' if rest == 1 else 'were'} excluded." if rest else f"{sentence}.")
-    aligned = verdicts["analysis"].map(text).str.startswith("rsa ")
+    aligned = verdicts["analysis"].map(text).map(is_alignment).astype(bool)
     for name, rows in (("Decoding", verdicts[~aligned]), ("Alignment", verdicts[aligned])):
         sentences += _counted(name, rows)
     found = [(kind_of(text(row["verdict"])), text(row["analysis"])) for _, row in verdicts.iterrows()]
-    unranked = [name.rsplit(", ", 1)[-1] for kind, name in found if kind == "unranked"]
+    unranked = list(dict.fromkeys(name.rsplit(", ", 1)[-1] for kind, name in found if kind == "unranked"))
     if unranked:
         place = "region" if len(unranked) == 1 else "regions"
         sentences.append(f"No ranking of learning rules is supported in the {place} {listed(unranked)}.")

@@ -15,6 +15,7 @@ from decoders.report.sections.verdicts import KINDS, badge, ends_of, in_order, k
 from decoders.report.svg import escape
 from decoders.report.words import (
     AnalysisName,
+    alignment_words,
     control_title,
     count,
     listed,
@@ -105,7 +106,7 @@ def _key(row: Mapping[str, object] | Mapping[object, object]) -> Key:
     parts = parse_analysis(text(row["analysis"]))
     model = parse_model(parts.model)
     kind = "windows" if window_seconds(parts.task) is not None else parts.task
-    return level, parts.kind, parts.region, kind, model.rule, model.architecture, parts.metric, parts.split
+    return level, parts.kind, parts.region, kind, model.rule, model.architecture, parts.metric, parts.split, parts.what
 
 
 def _number(row: Row, name: str) -> float:
@@ -152,11 +153,12 @@ def heading(rows: Sequence[Row], architecture: bool = False) -> str:
     """Return what the rows have in common, in words; the architecture only where there are several."""
     parts = parse_analysis(text(rows[0]["analysis"]))
     if parts.kind == "ranking":
-        return f"Ranking of the rules, {parts.region}"
+        head = "Ranking of the rules by encoding" if parts.what == "encoding" else "Ranking of the rules"
+        return f"{head}, {parts.region}"
     if parts.kind == "rsa":
         model = parse_model(parts.model)
         rule = title(model.rule) + (f" ({model.architecture})" if architecture and model.architecture else "")
-        return f"Alignment, {parts.region}: {rule}"
+        return f"{alignment_words(parts.what)}, {parts.region}: {rule}"
     if parts.kind == "decoding":
         head = "Windows" if window_seconds(parts.task) is not None else _capital(task(parts.task))
         words = [title(parts.model), metric(parts.metric), split(parts.split) if parts.split else ""]

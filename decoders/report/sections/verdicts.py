@@ -11,7 +11,7 @@ from markupsafe import Markup
 from decoders.report.blocks import DASH, Data, Table, show, worded
 from decoders.report.figures import interval_cell
 from decoders.report.svg import escape
-from decoders.report.words import N_WORDS, analysis, control_title, parse_analysis, parse_model, text
+from decoders.report.words import N_WORDS, analysis, control_title, is_alignment, parse_analysis, parse_model, text
 
 # A share of a ceiling below this says more about the ceiling than about the score.
 LEAST_CEILING = 0.05
@@ -64,7 +64,7 @@ def in_order(verdicts: pd.DataFrame) -> pd.DataFrame:
     names = verdicts["analysis"].map(text)
     ranked = names.map(lambda name: parse_analysis(name).kind == "ranking")
     single = verdicts["level"] != "group"
-    order = 4 * single + 2 * ~ranked + names.str.startswith("rsa ")
+    order = 4 * single + 2 * ~ranked + names.map(is_alignment).astype(bool)
     return verdicts.assign(_order=order).sort_values("_order", kind="stable").drop(columns="_order")
 
 
@@ -146,7 +146,7 @@ def _cells(data: Data) -> dict[tuple[int, str], Markup]:
 def measure_of(name: str) -> str:
     """Return what an analysis is measured in: analyses of one measure are drawn on one scale."""
     parts_ = parse_analysis(name)
-    return parts_.metric or parts_.kind
+    return parts_.metric or parts_.what or parts_.kind
 
 
 def ends_of(rows: Sequence[Mapping[str, object]]) -> dict[str, tuple[float, float]]:

@@ -1,0 +1,1 @@
+"""Encoding alignment: how well the features of a network predict held-out responses."""
