@@ -101,7 +101,7 @@ def estimated_rdms(recordings: Sequence[Recording], settings: AlignmentSettings,
     collected.stimuli = sorted(conditions - {"", "n/a", "rest"})
     for subject, items in by_subject.items():
         masks = {
-            region: _mask_path(roots.get(subject, Path()), mask.replace("{subject}", subject), region)
+            region: mask_path(roots.get(subject, Path()), mask, subject, region)
             for region, mask in settings.regions.items()
         }
         for region, trials in subject_trials(items, masks).items():
@@ -109,8 +109,9 @@ def estimated_rdms(recordings: Sequence[Recording], settings: AlignmentSettings,
     return collected
 
 
-def _mask_path(root: Path, mask: str, region: str) -> Path:
+def mask_path(root: Path, mask: str, subject: str, region: str) -> Path:
     """Return a mask below the data set's root; only an absolute path, plain to see in the study, leads elsewhere."""
+    mask = mask.replace("{subject}", subject)
     return Path(mask) if Path(mask).is_absolute() else root / inside(mask, f"alignment.regions.{region}")
 
 

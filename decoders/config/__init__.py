@@ -7,7 +7,14 @@ as the JSON schema in ``workflow/schemas``.
 
 from __future__ import annotations
 
-from decoders.config.alignment import AlignmentSettings, CertificateSettings, Comparator, Control, UserModel
+from decoders.config.alignment import (
+    AlignmentSettings,
+    CertificateSettings,
+    Comparator,
+    Control,
+    SearchlightSettings,
+    UserModel,
+)
 from decoders.config.base import Count, Name, NotNegative, Positive, Settings, Share
 from decoders.config.decoding import (
     AllowedLeak,
@@ -43,6 +50,7 @@ __all__ = [
     "Positive",
     "PreprocessSettings",
     "ReportSettings",
+    "SearchlightSettings",
     "Settings",
     "Share",
     "StudySettings",
