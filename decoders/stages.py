@@ -130,6 +130,24 @@ STAGES: dict[str, Stage] = {
     ),
     "align": Stage("decoders.alignment.stage", ("alignment", "seed")),
     "align-encoding": Stage("decoders.alignment.encoding.stage", ("alignment", "seed")),
+    "searchlight-models": Stage(
+        "decoders.alignment.stage_searchlight_models", ("alignment.layers", "alignment.models")
+    ),
+    "searchlight": Stage(
+        "decoders.alignment.stage_searchlight",
+        (
+            *(f"alignment.{key}" for key in ("task", "rdm", "comparators")),
+            *(f"alignment.searchlight.{key}" for key in ("radius_mm", "min_share", "n_chunks")),
+        ),
+    ),
+    "searchlight-maps": Stage(
+        "decoders.alignment.stage_searchlight_maps",
+        (
+            *(f"alignment.{key}" for key in ("regions", "rdm", "comparators", "alpha")),
+            *(f"alignment.searchlight.{key}" for key in ("models", "statistic", "n_permutations")),
+            "seed",
+        ),
+    ),
     **{
         name: Stage(f"decoders.alignment.certificate.{module}", ("certificate", "alignment", "seed"))
         for name, module in (("certify-cell", "stage_cell"), ("certificate", "stage"))

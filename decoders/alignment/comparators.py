@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
+from decoders.alignment.ranks import midranks
+
 COMPARATORS = ("spearman", "rho_a", "tau_a", "pearson", "cosine", "corr_cov", "cosine_cov")
 LINEAR = frozenset(COMPARATORS) - {"tau_a"}
 RANKED = frozenset({"spearman", "rho_a", "tau_a"})
@@ -59,7 +61,7 @@ def embed(rdms: NDArray[np.float64], comparator: str) -> NDArray[np.float64]:
     """
     vectors = np.atleast_2d(np.asarray(rdms, dtype=np.float64))
     if comparator in RANKED:
-        vectors = rankdata(vectors, axis=1)
+        vectors = midranks(vectors)
     if comparator not in ("cosine", "cosine_cov"):
         vectors = vectors - vectors.mean(axis=1, keepdims=True)
     if comparator == "rho_a":

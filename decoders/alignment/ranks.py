@@ -11,6 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 
+def midranks(rdms: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return ranks from one on, with the mean rank for ties: `scipy.stats.rankdata` by rows, several times faster.
+
+    Parameters
+    ----------
+    rdms : array of shape (n_rdms, n_pairs)
+
+    Returns
+    -------
+    array of shape (n_rdms, n_pairs)
+        Not a number throughout a row that holds one.
+    """
+    from scipy.stats import rankdata
+
+    order = np.argsort(rdms, axis=1)
+    ordered = np.take_along_axis(rdms, order, axis=1)
+    ranks = np.empty(rdms.shape)
+    np.put_along_axis(ranks, order, np.arange(1.0, rdms.shape[1] + 1)[None], axis=1)
+    # Few RDMs have ties; only those need the slow way. Values that are not a number sort to the end.
+    slow = (ordered[:, 1:] == ordered[:, :-1]).any(axis=1) | np.isnan(ordered[:, -1:]).any(axis=1)
+    if slow.any():
+        ranks[slow] = rankdata(rdms[slow], axis=1)
+    return ranks
+
+
 class RankedRDMs:
     """RDMs that were sorted once.
 

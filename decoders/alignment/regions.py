@@ -65,7 +65,9 @@ def subject_trials(recordings: Sequence[Recording], masks: Mapping[str, Path]) -
     names = [[text for text, flag in zip(values, kept, strict=True) if flag] for values in (conditions, runs)]
     if shared is None or not masks:
         return {ALL: Trials(joined[kept], *names)}
-    inside = {region: _inside(path, recordings[0])[shared] for region, path in masks.items()}
+    affine = recordings[0].affine
+    assert affine is not None
+    inside = {region: region_mask(path, shared.shape, affine)[shared] for region, path in masks.items()}
     for region, chosen in inside.items():
         if not chosen.any():
             remedy = "Check the mask, or the mask of the preprocessing."
@@ -77,23 +79,38 @@ def _whose(recording: Recording) -> str:
     return f"subject {recording.subject}"
 
 
-def _inside(path: Path, recording: Recording) -> NDArray[np.bool_]:
-    """Read a region's mask and refuse another grid: a mask is never resampled in silence."""
+def region_mask(path: Path, shape: tuple[int, ...], affine: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Read a region's mask and refuse another grid: a mask is never resampled in silence.
+
+    Parameters
+    ----------
+    path : Path
+    shape : tuple of int
+        Of the recording's grid.
+    affine : array of shape (4, 4)
+
+    Returns
+    -------
+    array of shape `shape`, bool
+
+    Raises
+    ------
+    InputError
+        No such file, or another grid.
+    """
     import nibabel
 
-    assert recording.mask is not None
-    assert recording.affine is not None
     if not path.is_file():
         remedy = "Check alignment.regions; paths are relative to the root of the data set."
         raise InputError("a mask image", "no such file", path, remedy)
     image = nibabel.load(path)
     values = np.asarray(image.dataobj)  # type: ignore[attr-defined]
     values = values[..., 0] if values.ndim == 4 and values.shape[3] == 1 else values
-    affine = image.affine  # type: ignore[attr-defined]
-    if values.shape != recording.mask.shape or not np.allclose(affine, recording.affine, atol=1e-3):
+    found = image.affine  # type: ignore[attr-defined]
+    if values.shape != shape or not np.allclose(found, affine, atol=1e-3):
         raise InputError(
-            f"the grid {recording.mask.shape} and affine {np.round(recording.affine, 3).tolist()} of the recording",
-            f"{values.shape} and {np.round(affine, 3).tolist()}",
+            f"the grid {shape} and affine {np.round(affine, 3).tolist()} of the recording",
+            f"{values.shape} and {np.round(found, 3).tolist()}",
             path,
             "Resample the mask to the grid of the recordings (nearest neighbour).",
         )

@@ -109,13 +109,14 @@ def estimated_rdms(recordings: Sequence[Recording], settings: AlignmentSettings,
 def subject_masks(subject: str, settings: AlignmentSettings, roots: dict[str, Path]) -> dict[str, Path]:
     """Return the mask image of each region of one subject."""
     return {
-        region: _mask_path(roots.get(subject, Path()), mask.replace("{subject}", subject), region)
+        region: mask_path(roots.get(subject, Path()), mask, subject, region)
         for region, mask in settings.regions.items()
     }
 
 
-def _mask_path(root: Path, mask: str, region: str) -> Path:
+def mask_path(root: Path, mask: str, subject: str, region: str) -> Path:
     """Return a mask below the data set's root; only an absolute path, plain to see in the study, leads elsewhere."""
+    mask = mask.replace("{subject}", subject)
     return Path(mask) if Path(mask).is_absolute() else root / inside(mask, f"alignment.regions.{region}")
 
 

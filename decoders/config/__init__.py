@@ -13,6 +13,7 @@ from decoders.config.alignment import (
     Comparator,
     Control,
     EncodingAlignmentSettings,
+    SearchlightSettings,
     UserModel,
 )
 from decoders.config.base import Count, Name, NotNegative, Positive, Settings, Share
@@ -53,6 +54,7 @@ __all__ = [
     "Positive",
     "PreprocessSettings",
     "ReportSettings",
+    "SearchlightSettings",
     "Settings",
     "Share",
     "StudySettings",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from decoders.config.base import Name, Positive, Settings, Share
+from decoders.config.base import Count, Name, Positive, Settings, Share
 
 Control = Literal[
     "pixel",
@@ -54,6 +54,22 @@ class EncodingAlignmentSettings(Settings):
     n_permutations: int = Field(200, ge=20, description="Orders of the features' rows; each needs all models anew.")
 
 
+class SearchlightSettings(Settings):
+    """RSA in a sphere around every voxel (trial estimates in volumes only)."""
+
+    radius_mm: Positive = Field(8.0, description="Radius of the spheres in mm; it must reach the next voxel.")
+    min_share: Share = Field(0.5, description="Share of a sphere's voxels that must lie in the mask.")
+    n_chunks: Count = Field(4, description="Jobs per subject, each on its share of the centres.")
+    models: tuple[str, ...] | None = Field(
+        None,
+        description="Models with maps, named as in inference.tsv (control:pixel, backprop cnn3 fc1 32px); controls, own models and each rule's last layer at the first size when absent.",
+    )
+    statistic: Literal["max", "tfce"] = Field(
+        "max", description="Group test (five subjects or more): largest t, or threshold-free clusters (hours)."
+    )
+    n_permutations: int = Field(1000, ge=100, description="Random sign flips of the subjects' maps.")
+
+
 class AlignmentSettings(Settings):
     """Comparison of networks with recordings by RSA (alignment.md)."""
 
@@ -87,6 +103,18 @@ class AlignmentSettings(Settings):
     n_bootstrap: int = Field(1000, ge=20, description="Bootstrap resamples over stimuli and subjects.")
     correction: Literal["fdr", "max"] = Field("max", description="Correction within a family of tests.")
     alpha: Share = Field(0.05, description="Level of the corrected tests.")
+    searchlight: SearchlightSettings | None = None
+
+    @model_validator(mode="after")
+    def _searchlight_has_what_it_needs(self) -> AlignmentSettings:
+        if self.searchlight is None:
+            return self
+        if self.recordings != "estimates":
+            raise ValueError("'searchlight' needs trial estimates: set alignment.recordings to 'estimates'")
+        able = ("spearman", "rho_a", "pearson", "cosine")
+        if self.comparators[0] not in able:
+            raise ValueError(f"'searchlight' compares by the first of alignment.comparators, which must be of {able}")
+        return self
 
     @model_validator(mode="after")
     def _responses_to_encode(self) -> AlignmentSettings:

@@ -42,4 +42,8 @@ class StudySettings(Settings):
         estimated = self.preprocess is not None and self.preprocess.estimates is not None
         if self.alignment and self.alignment.recordings == "estimates" and not estimated:
             raise ValueError("'alignment' from estimates needs 'preprocess' with 'estimates'")
+        if self.alignment and self.alignment.searchlight and self.preprocess:
+            kind = self.preprocess.representation
+            if kind != "volume":
+                raise ValueError(f"'alignment.searchlight' needs preprocess.representation 'volume', found '{kind}'")
         return self

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from decoders.decoding.encoding import correlate
 from decoders.decoding.stored_runs import voxel_blocks
 from decoders.models.ridge import Fold, fit_banded_ridge
-from decoders.store.atomic import atomic_path
 
 ALPHAS = (10.0, 100.0, 1e3, 1e4)
 Runs = Sequence[NDArray[np.floating]]
@@ -127,30 +125,6 @@ def above_cut(values: NDArray[np.floating], cut: float, planted: NDArray[np.bool
     above = values > cut
     false = float((above & ~planted).sum() / above.sum()) if above.any() else float("nan")
     return false, float((above & planted).sum() / planted.sum())
-
-
-def write_map(
-    path: str | Path, values: NDArray[np.floating], mask: NDArray[np.bool_], affine: NDArray[np.float64], what: str
-) -> None:
-    """Write a map as gzipped NIfTI, zero outside the mask; equal maps give equal bytes.
-
-    Parameters
-    ----------
-    what : str
-        Unit, written into the header's description (at most 79 characters).
-    """
-    import nibabel as nib
-
-    volume = np.zeros(mask.shape, dtype=np.float32)
-    volume[mask] = values
-    image = nib.Nifti1Image(volume, affine)
-    image.header.set_xyzt_units("mm")
-    image.set_qform(affine, code=1)
-    image.set_sform(affine, code=1)
-    image.header["descrip"] = what.encode("latin-1", "replace")[:79]
-    with atomic_path(path) as temporary:
-        # No time stamp and no file name in the gzip header.
-        temporary.write_bytes(gzip.compress(image.to_bytes(), mtime=0))
 
 
 def read_planted(path: str | Path, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -22,6 +22,7 @@ from decoders.decoding.voxel_maps import VoxelMaps, gather
 from decoders.stage import Job
 from decoders.stats.timed_runs import recorded
 from decoders.store.arrays import Array, write_arrays
+from decoders.store.images import write_map
 from decoders.store.tables import COLUMNS, write_table
 
 WINDOW_S = 20.0
@@ -56,7 +57,7 @@ def run(job: Job) -> None:
     affine = recordings[0].affine
     assert affine is not None  # a volume has one (`prepare`)
     for name, values in found.shown.items():
-        maps.write_map(job.outputs[name], values, listening.mask, affine, _UNITS[name])
+        write_map(job.outputs[name], values, listening.mask, affine, _UNITS[name])
     _write(job.outputs["arrays"], listening, found, arrays, planted, affine, about)
 
 

@@ -273,7 +273,20 @@ def _alignment(block: Any) -> str:
         f"Uncertainty came from {block.n_bootstrap} bootstrap resamples over stimuli, subjects and seeds with the "
         "variance corrected for crossed factors (Schütt et al. 2023); "
         f"tests against chance permuted stimulus labels. Tests were corrected by {correction} within declared "
-        f"families at {block.alpha:g}. Noise ceilings follow Nili et al. (2014)."
+        f"families at {block.alpha:g}. Noise ceilings follow Nili et al. (2014)." + _searchlight(block)
+    )
+
+
+def _searchlight(block: Any) -> str:
+    settings = block.searchlight
+    if settings is None:
+        return ""
+    rdm = {"crossnobis": "crossnobis RDMs, each voxel scaled by its own noise,"}.get(block.rdm, f"{block.rdm} RDMs")
+    test = {"max": "the largest t", "tfce": "threshold-free cluster enhancement"}[settings.statistic]
+    return (
+        f" A searchlight compared {rdm} in spheres of {settings.radius_mm:g} mm radius, at least "
+        f"{settings.min_share:.0%} inside the mask, with the same models. With five subjects or more, group maps were "
+        f"tested by {settings.n_permutations} sign flips with {test}, corrected over the voxels of each map."
     )
 
 

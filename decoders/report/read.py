@@ -19,6 +19,7 @@ from decoders.store.tables import COLUMNS, read_table
 
 # Labels that look like numbers stay text: a subject "01" must not become 1.
 _LABELS = (
+    "level",
     "subject",
     "session",
     "task",
@@ -77,8 +78,19 @@ _TABLES = (
     "halves",
     "leaks",
     "certificate",
+    "searchlight",
 )
-_ARRAYS = ("series", "controls", "rdms", "models", "names_arrays", "voxels_arrays", "encode_arrays", "pictures")
+_ARRAYS = (
+    "series",
+    "controls",
+    "rdms",
+    "models",
+    "names_arrays",
+    "voxels_arrays",
+    "encode_arrays",
+    "pictures",
+    "searchlight_maps",
+)
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,9 @@ def test_peaks_are_named_by_the_region_that_holds_them():
 def test_no_voxel_above_the_null_is_a_result(tmp_path):
     """The stage writes a table without rows, and says how many nulls it was."""
     from decoders.config import parse_settings
-    from decoders.decoding.maps import write_map
     from decoders.stage import SettingsSlice, run_stage
     from decoders.store.arrays import Array, write_arrays
+    from decoders.store.images import write_map
     from decoders.store.tables import COLUMNS as TABLES
     from decoders.store.tables import read_table
 

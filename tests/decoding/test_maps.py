@@ -18,6 +18,7 @@ from decoders.decoding.stage_voxels import oracle, recovery_table, refit
 from decoders.decoding.voxel_maps import PairingMaps, VoxelMaps, gather, locate, map_pairing, with_null_text
 from decoders.errors import InputError
 from decoders.stats.timed_runs import recorded
+from decoders.store.images import write_map
 from decoders.store.recording import Recording
 
 RNG = np.random.default_rng(0)
@@ -69,7 +70,7 @@ def test_map_file_is_deterministic_and_exact(tmp_path):
     affine = np.diag([3.0, 3.0, 3.5, 1.0])
     values = RNG.normal(size=MASK.sum()).astype(np.float32)
     for name in ("one", "two"):
-        maps.write_map(tmp_path / f"sub-{name}_map-gate_statmap.nii.gz", values, MASK, affine, "nats")
+        write_map(tmp_path / f"sub-{name}_map-gate_statmap.nii.gz", values, MASK, affine, "nats")
     first, second = sorted(tmp_path.glob("*.nii.gz"))
     assert first.read_bytes() == second.read_bytes()
     image = nib.load(first)
@@ -80,7 +81,7 @@ def test_map_file_is_deterministic_and_exact(tmp_path):
 
 
 def test_truth_of_another_grid_is_refused(tmp_path):
-    maps.write_map(tmp_path / "truth.nii.gz", np.ones(MASK.sum()), MASK, np.eye(4), "")
+    write_map(tmp_path / "truth.nii.gz", np.ones(MASK.sum()), MASK, np.eye(4), "")
     assert maps.read_planted(tmp_path / "truth.nii.gz", MASK).all()
     with pytest.raises(InputError, match="the recording's grid"):
         maps.read_planted(tmp_path / "truth.nii.gz", MASK[1:])

@@ -87,6 +87,7 @@ wildcard_constraints:
     analysis="names|encode|voxels|free_text|across",
     cell="[a-z]+(-[0-9x]+)?",
     pairing="[0-9]+",
+    chunk="[0-9]+",
 
 
 def S(path):
@@ -265,6 +266,14 @@ def estimates(wildcards):
     return recordings(STUDY.alignment.task, kind="estimates")
 
 
+def searchlight_chunks(wildcards):
+    """The parts of the searchlight: each subject with recordings, chunk by chunk."""
+    alignment = STUDY.alignment
+    shown = sorted({run.subject for run in runs(alignment.task) if run.modality != "rdm" and run.status == "ok"})
+    numbers = range(alignment.searchlight.n_chunks)
+    return [S(f"alignment/searchlight/sub-{subject}_chunk-{chunk}.h5") for subject in shown for chunk in numbers]
+
+
 def audited(analysis):
     """The splits of an analysis, and their audit: a leak stops the study before anything is decoded."""
     # The audit must be there; when it is made anew for another analysis, this one need not run again.
@@ -334,6 +343,8 @@ def page_inputs():
         inputs |= {part: S(f"stimuli/{file}") for part, file in PICTURE_FILES.items()}
         inputs |= {part: S(f"alignment/{file}") for part, file in ALIGNMENT_FILES.items()}
         inputs |= encoding_files()
+    if STUDY.alignment and STUDY.alignment.searchlight:
+        inputs |= {"searchlight": S("alignment/searchlight.tsv"), "searchlight_maps": S("alignment/searchlight.h5")}
     if STUDY.certificate:
         inputs |= {"certificate": S("certificate/checks.tsv")}
     if STUDY.decoding:

@@ -16,6 +16,7 @@ from decoders.report.ranking import ranking_sentences
 from decoders.report.read import Results
 from decoders.report.sections.geometry import geometry_figure
 from decoders.report.sections.rdms import rdm_figure, stimuli_table
+from decoders.report.sections.searchlight import peaks_table, searchlight_maps, searchlight_notice
 from decoders.report.words import (
     ModelName,
     colour_of,
@@ -46,6 +47,7 @@ def section(results: Results) -> Section:
         ("Rules and regions", [_not_ranked(results), _bars(results, inference), _definitions(results)]),
         ("Encoding", _encoding(results)),
         ("Paired differences", [_ranking(results, inference), _differences(inference)]),
+        ("Searchlight", [searchlight_notice(results), searchlight_maps(results), peaks_table(results)]),
         ("Tables", [_families(results), _inference_table(results), _scores_table(results), _ceilings(results)]),
     )
     return Section("alignment", "Alignment", lead, order)
