@@ -118,10 +118,10 @@ def main() -> None:
     for r0 in STRENGTHS:
         for seed in chosen or SEEDS:
             figures[f"phantom {seed}, r0 {r0}"] = found = run(seed, r0)
+            if not chosen:
+                write_result("across", "python benchmarks/bench_across.py", figures)
             for amount, values in found.items():
                 print(seed, r0, amount, values, flush=True)
-    if not chosen:
-        print(write_result("across", "python benchmarks/bench_across.py", figures))
 
 
 if __name__ == "__main__":
