@@ -56,6 +56,8 @@ _GATE = tuple(
     )
 )  # fmt: skip
 
+_COMPARED = (*(f"alignment.{name}" for name in ("layers", "models", "correction", "n_bootstrap")), "seed")
+
 STAGES: dict[str, Stage] = {
     "simulate": Stage("decoders.simulate.stage", ("data.phantom", "data.mirror")),
     "manifest": Stage("decoders.data.stage", ("data",)),
@@ -128,8 +130,11 @@ STAGES: dict[str, Stage] = {
         "decoders.alignment.stage_rdms",
         ("alignment.recordings", "alignment.task", "alignment.regions", "alignment.rdm"),
     ),
-    "align": Stage("decoders.alignment.stage", ("alignment", "seed")),
-    "align-encoding": Stage("decoders.alignment.encoding.stage", ("alignment", "seed")),
+    "align": Stage("decoders.alignment.stage", (*_COMPARED, "alignment.comparators", "alignment.weighted_halves")),
+    "align-encoding": Stage(
+        "decoders.alignment.encoding.stage",
+        (*_COMPARED, *(f"alignment.{key}" for key in ("task", "regions", "controls", "encoding"))),
+    ),
     "searchlight-models": Stage(
         "decoders.alignment.stage_searchlight_models", ("alignment.layers", "alignment.models")
     ),
@@ -149,7 +154,10 @@ STAGES: dict[str, Stage] = {
         ),
     ),
     **{
-        name: Stage(f"decoders.alignment.certificate.{module}", ("certificate", "alignment", "seed"))
+        name: Stage(
+            f"decoders.alignment.certificate.{module}",
+            ("certificate", "alignment.comparators", "alignment.correction", "seed"),
+        )
         for name, module in (("certify-cell", "stage_cell"), ("certificate", "stage"))
     },
     "verdict": Stage("decoders.stats.stage_verdict", ("alignment.alpha",)),

@@ -66,11 +66,12 @@ READERS = {
     "n_null_gates": {"stability"},
     "halves": {"stability"},
     "betas": {"stability"},
-    "select_share": {"voxels", "stability"},
-    "epochs": {"gate", "stability"},
-    "beta": {"gate", "stability"},
+    "select_share": {"voxels", "stability", "across"},
+    "epochs": {"gate", "stability", "across"},
+    "beta": {"gate", "stability", "across"},
     "test_runs": {
-        "splits-voxels", "splits-free_text", "gate", "voxels", "stability", "free_text", "decoding",
+        "splits-voxels", "splits-free_text", "splits-across", "gate", "voxels", "stability", "free_text", "across",
+        "decoding",
     },
 }  # fmt: skip
 

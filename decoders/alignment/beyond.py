@@ -1,4 +1,8 @@
-"""Families of tests beyond the controls: partial RSA, and the partition of explained variance."""
+"""What models share with recordings beyond the control RDMs: partial RSA, and the partition of explained variance.
+
+Estimates and intervals, no tests: a model that computes anything non-linear from the controls' features (an untrained
+network does) has an RDM that no linear mixture of the control RDMs equals, and a partial score above zero.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,7 @@ from decoders.alignment.models import Models
 from decoders.alignment.partial import PLAIN, Parts, partition
 
 PARTIAL, VARIANCE = "partial_rsa", "variance_partition"
+_UNTESTED = "intervals alone: what is computed non-linearly from the controls' features lies beyond them, too"
 _PARTS = ("partial", "unique", "shared")
 
 
@@ -26,7 +31,7 @@ def beyond_controls(
     plan: Plan,
     rng: np.random.Generator,
 ) -> list[pd.DataFrame]:
-    """Test what networks and user models share with each region beyond all controls together.
+    """Return what networks and user models share with each region beyond all control RDMs, mixed linearly.
 
     Parameters
     ----------
@@ -42,9 +47,8 @@ def beyond_controls(
     Returns
     -------
     list of DataFrame
-        Per region the family of partial scores (one-sided), and that of unique and shared variance (intervals alone:
-        a share of variance is positive by construction, so it is tested by the partial score); none where there is no
-        control or no other model.
+        Per region the partial scores, and unique and shared variance, with intervals and without p; none where there is
+        no control or no other model.
     """
     controls = [index for model in models.joined("control") for index in model.rows.values()]
     others = models.joined("network", "user")
@@ -75,10 +79,10 @@ def _partial(
     region: str, others: list[Model], scores: Scores, plan: Plan, rng: np.random.Generator, n_controls: int
 ) -> pd.DataFrame:
     tested = [contrast(scores, model) for model in others]
-    note = f"partial {PLAIN[plan.comparator]}, {n_controls} controls held constant together"
-    name = f"models beyond all controls together, {region}"
-    table = contrast_family(name, region, tested, scores, plan, rng, "greater", note)
-    return table.assign(analysis=PARTIAL, reference="all controls")
+    note = f"partial {PLAIN[plan.comparator]}, {n_controls} control RDMs held constant together; {_UNTESTED}"
+    name = f"models beyond linear mixtures of the control RDMs, {region}"
+    table = contrast_family(name, region, tested, scores, plan, rng, note=note)
+    return table.assign(analysis=PARTIAL, reference="all controls", p=np.nan, p_corrected=np.nan)
 
 
 def _variance(
@@ -89,6 +93,6 @@ def _variance(
         for model in others:
             item = contrast(parts[part], model)
             found.append(None if item is None else replace(item, reference=words))
-    name, note = f"explained variance, {region}", "intervals alone; tested by the partial score"
+    name, note = f"explained variance, {region}", _UNTESTED
     table = contrast_family(name, region, found, parts["unique"], plan, rng, note=note)
     return table.assign(analysis=VARIANCE, p=np.nan, p_corrected=np.nan)

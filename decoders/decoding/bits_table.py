@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -137,7 +139,7 @@ def bits_rows(found: Bits, about: Mapping[str, Any], n_nulls: int, rng: np.rando
     saved = [language - brain for language, brain in zip(found.language, found.brain, strict=True)]
     null = _drawn([gain[1:].sum(1) for gain in saved], n_nulls, rng) / size
     base = sum(float(bits.sum()) for bits in found.language) / size
-    method = METHOD.format(n=n_nulls, shifts=min(len(gain) - 1 for gain in saved), weight=found.weight)
+    method = METHOD.format(n=len(null), shifts=min(len(gain) - 1 for gain in saved), weight=found.weight)
     own = _score(found, [gain[0] for gain in saved], null, rng)
     low, high = (float(limit) for limit in np.quantile(null, (0.025, 0.975)))
     shifted = Score(float(null.mean()), low, high, own.n, _UNTESTED)
@@ -168,5 +170,8 @@ def _score(found: Bits, bits: Sequence[Floats], null: Floats, rng: np.random.Gen
 
 
 def _drawn(runs: Sequence[Floats], n_nulls: int, rng: np.random.Generator) -> Floats:
-    """Return the sum over runs of one shift each, shape (n_nulls,)."""
+    """Return the sum over runs of one shift each, shape (n_nulls,); all of them where they are no more than that."""
+    # Draws that repeat a few combinations would let p fall below one in their number.
+    if math.prod(len(shifts) for shifts in runs) <= n_nulls:
+        return np.array([sum(chosen) for chosen in itertools.product(*runs)], dtype=np.float64)
     return np.sum([shifts[rng.integers(len(shifts), size=n_nulls)] for shifts in runs], axis=0)

@@ -11,7 +11,7 @@ from scipy.stats import binomtest
 from decoders import cli
 from decoders.alignment.certificate import cells, layout, recorded, verb
 from decoders.alignment.certificate.cells import CELLS, Cell, certify_cell
-from decoders.alignment.certificate.certificate import n_studies, plan_of, require, sentence, summary, table
+from decoders.alignment.certificate.certificate import n_studies, noticed, plan_of, require, sentence, summary, table
 from decoders.alignment.certificate.findings import Finding, exact_interval, judged, rate
 from decoders.alignment.certificate.layout import DESIGNS, LAYOUT, RECORDED, Size, cell_names
 from decoders.alignment.certificate.populations import Population
@@ -19,9 +19,9 @@ from decoders.alignment.certificate.recorded import certify_recorded
 from decoders.alignment.comparators import compare
 from decoders.alignment.inference import Plan
 from decoders.alignment.stage import infer
-from decoders.config import AlignmentSettings, CertificateSettings
-from decoders.errors import CorticodeError, InputError
-from decoders.stage import SettingsSlice, run_stage
+from decoders.config import AlignmentSettings, CertificateSettings, StudySettings
+from decoders.errors import CorticodeError
+from decoders.stage import Job, SettingsSlice, run_stage
 
 PLAN = Plan("spearman", "max", 100)
 SMALL = Size(12, 5)
@@ -94,12 +94,37 @@ def test_the_sentence_names_what_is_broken():
     assert "and 2 more" in sentence(judged([finding(300)] * 5))
 
 
+def job(**alignment):
+    block = AlignmentSettings(**alignment) if alignment else None
+    study = StudySettings(
+        study="x",
+        data={"source": "phantom", "phantom": {}},
+        preprocess={"estimates": "lsa"},
+        alignment=block,
+        certificate=CertificateSettings(n_resamples=150),
+    )
+    return Job(SettingsSlice.of("certificate", study), {}, {})
+
+
 def test_the_plan_is_the_studys_own():
-    assert plan_of(CertificateSettings(n_resamples=150), None) == Plan("spearman", "max", 150)
-    alignment = AlignmentSettings(comparators=("cosine",), correction="fdr")
-    assert plan_of(CertificateSettings(), alignment) == Plan("cosine", "fdr", 200)
+    assert plan_of(job()) == Plan("spearman", "max", 150)
+    assert plan_of(job(comparators=("cosine",), correction="fdr")) == Plan("cosine", "fdr", 150)
     assert (n_studies(CertificateSettings()), n_studies(CertificateSettings(mode="full"))) == (60, 2000)
     assert n_studies(CertificateSettings(n_studies=20)) == 20
+
+
+def test_full_is_full_whatever_the_study_says(tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("study: x\ndata: {source: none}\ncertificate: {n_studies: 20}\n")
+    assert n_studies(verb._settings(path, full=False).certificate) == 20
+    assert n_studies(verb._settings(path, full=True).certificate) == 2000
+
+
+def test_the_sentence_says_what_could_have_been_seen():
+    few, many = noticed(60, 60), noticed(2000, 60)
+    assert 0.15 < few < 0.25
+    assert 0.06 < many < 0.075
+    assert "a rate of wrong findings of" in summary([finding(1, n=60)], "quick", PLAN)["sentence"]
 
 
 # ---- populations ----------------------------------------------------------------------------------------------------
@@ -203,8 +228,16 @@ def test_permuted_recordings_hold_nothing_and_unpermuted_ones_do(monkeypatch):
     # Mutation: the labels stay, and so does what is in the recordings.
     monkeypatch.setattr(recorded, "_relabelled", lambda found, order: found)
     assert not passed(certify_recorded(regions, models.rows, 14, 30, PLAN, rng(4)))
-    with pytest.raises(InputError, match="two or more usable control models"):
-        certify_recorded(regions, models.rows[:1], 14, 5, PLAN, rng())
+
+
+def test_what_is_not_tested_does_not_count_as_right():
+    models, regions = Population((), (1.0, 0.0)).draw(Size(14, 5), rng(3))
+    assert certify_recorded(regions, [], 14, 5, PLAN, rng()) == []
+    alone = certify_recorded(regions, models.rows[:1], 14, 5, PLAN, rng())
+    assert [item.name[:16] for item in alone] == ["p against chance", "any corrected p "]
+    one = [replace(regions[0], subjects=["01"], rdms=regions[0].rdms[:1, :28])]
+    small = [replace(row, rdm=row.rdm[:28]) for row in models.rows]
+    assert len(certify_recorded(one, small, 8, 5, PLAN, rng())) == 2
 
 
 # ---- stages and the verb --------------------------------------------------------------------------------------------

@@ -126,11 +126,15 @@ def parts(**variances):
 def check_effective_df(df_of):
     # One factor brings all variance; two bring as much each; one hardly matters, however few its levels.
     assert df_of(1.0, parts(a=1.0), {"a": 7}) == pytest.approx(6)
-    assert df_of(2.0, parts(a=1.0, b=1.0), {"a": 9, "b": 9}) == pytest.approx(16)
+    assert df_of(4.0, parts(a=1.0, b=1.0, c=2.0), {"a": 5, "b": 9, "c": 9}) == pytest.approx(
+        16 / (1 / 4 + 1 / 8 + 4 / 8)
+    )
     assert df_of(1.0, parts(a=1.0, b=1e-9), {"a": 9, "b": 3}) == pytest.approx(8)
-    # Between the least and the sum, also where the correction made the variance small or large.
-    assert df_of(0.1, parts(a=1.0, b=1.0), {"a": 9, "b": 3}) == 2
+    # At most the sum, also where the correction made the variance large.
     assert df_of(9.0, parts(a=1.0, b=1.0), {"a": 9, "b": 3}) == 10
+    # The few decide where they bring much, or are two; nothing is known where nothing varies.
+    assert df_of(2.0, parts(a=1.0, b=1.0), {"a": 9, "b": 3}) == 2
+    assert df_of(1.0, parts(a=1.0, b=1e-9), {"a": 9, "b": 2}) == 1
     assert df_of(0.0, parts(a=0.0, b=0.0), {"a": 9, "b": 3}) == 2
 
 

@@ -7,19 +7,21 @@ from typing import Any
 
 import pandas as pd
 
-from decoders.alignment.certificate.findings import Finding, judged
+from decoders.alignment.certificate.findings import FALSE_ALARMS, Finding, exact_interval, judged
 from decoders.alignment.inference import Plan
-from decoders.config import AlignmentSettings, CertificateSettings
+from decoders.config import CertificateSettings
 from decoders.errors import CorticodeError
+from decoders.stage import Job
 
 N_STUDIES = {"quick": 60, "full": 2000}
 
 
-def plan_of(settings: CertificateSettings, alignment: AlignmentSettings | None) -> Plan:
+def plan_of(job: Job) -> Plan:
     """Return how the certified tests are run: as the study's own alignment does, where it has one."""
-    comparator = alignment.comparators[0] if alignment else "spearman"
-    correction = alignment.correction if alignment else "max"
-    return Plan(comparator, correction, settings.n_resamples)
+    alignment = job.settings.alignment
+    # Settings of a block that is absent are None.
+    comparator = (alignment.comparators or ("spearman",))[0]
+    return Plan(comparator, alignment.correction or "max", job.settings.certificate.n_resamples)
 
 
 def n_studies(settings: CertificateSettings) -> int:
@@ -44,6 +46,7 @@ def summary(findings: Sequence[Finding], mode: str, plan: Plan) -> dict[str, Any
         "comparator": plan.comparator,
         "correction": plan.correction,
         "n_resamples": plan.n_resamples,
+        "n_studies": max(check.n for check in checks),
         "checks": [check.as_dict() for check in checks],
         "sentence": sentence(checks),
     }
@@ -58,7 +61,21 @@ def sentence(checks: Sequence[Finding]) -> str:
         more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
         return f"{len(failed)} of {len(bounded)} bounds are broken: {worst}{more}. Do not trust the p-values above."
     safe = sum(check.verdict == "conservative" for check in bounded)
-    return f"All {len(bounded)} bounds hold; {safe} of them with a rate that is wholly on the safe side (conservative)."
+    words = (
+        f"All {len(bounded)} bounds hold; {safe} of them with a rate that is wholly on the safe side (conservative)."
+    )
+    n = max((check.n for check in bounded), default=0)
+    return (
+        f"{words} With {n} studies of a kind, a rate of wrong findings of {noticed(n, len(bounded)):.0%} would be seen."
+    )
+
+
+def noticed(n: int, n_checks: int) -> float:
+    """Return the smallest share of wrong findings among n studies that breaks the bound of 5 %."""
+    for k in range(n + 1):
+        if exact_interval(k, n, FALSE_ALARMS / max(n_checks, 1))[0] > FALSE_ALARMS:
+            return k / n
+    return 1.0
 
 
 def table(findings: Sequence[Finding]) -> pd.DataFrame:

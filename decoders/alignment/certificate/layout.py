@@ -9,6 +9,7 @@ RECORDED = "recorded"
 DESIGNS = {
     "nothing": "no model has anything to do with the subjects",
     "equal": "three rules and a control, all equally good",
+    "seeds": "the same, and seeds that matter more than the rule",
     "planted": "a strong, a weak and a worthless rule, and a weak control",
     "permuted": "the study's own recordings with permuted stimulus labels",
 }
@@ -39,6 +40,8 @@ LAYOUT = {
     f"{design}-{size.n_stimuli}x{size.n_subjects}x{size.n_seeds}": (design, size)
     for design, size in [
         *((design, size) for design in ("nothing", "equal", "planted") for size in SIZES),
+        ("seeds", Size(24, 8, 2)),
+        ("seeds", Size(24, 8, 3)),
         # Fewer than ten stimuli are not resampled: differences are then about these stimuli alone.
         ("nothing", Size(8, 10)),
     ]

@@ -12,7 +12,6 @@ from decoders.alignment.certificate.findings import Finding, rate
 from decoders.alignment.inference import Plan
 from decoders.alignment.models import ModelRow, Models
 from decoders.alignment.stage import Recorded, infer
-from decoders.errors import InputError
 from decoders.stats.permutation import label_permutations, permute_pairs
 
 DESIGN = "permuted"
@@ -36,15 +35,15 @@ def certify_recorded(
     plan : Plan
     rng : Generator
 
-    Raises
-    ------
-    InputError
-        Fewer than two usable controls.
+    Returns
+    -------
+    list of Finding
+        None without a usable control: nothing is there to be tested. Differences need two, and stimuli or subjects
+        that can be resampled.
     """
     models = Models(list(rows))
-    if len(models.usable) < 2:
-        remedy = "Set alignment.controls to two or more."
-        raise InputError("two or more usable control models", str(len(models.usable)), "alignment.controls", remedy)
+    if not models.usable:
+        return []
     wrong: dict[str, list[bool]] = {"alone": [], "family": [], "difference": [], "differences": []}
     for order in label_permutations(n_stimuli, n, rng):
         _count(infer(models, _relabelled(recorded, order), n_stimuli, plan, rng), wrong)
@@ -56,7 +55,7 @@ def certify_recorded(
         "difference": "p of a difference <= .05 between two controls in permuted recordings",
         "differences": "any corrected p of a difference <= .05 in the first region",
     }
-    return [rate(names[key], DESIGN, size, happened, "at most", ALPHA) for key, happened in wrong.items()]
+    return [rate(names[key], DESIGN, size, happened, "at most", ALPHA) for key, happened in wrong.items() if happened]
 
 
 def _relabelled(recorded: Sequence[Recorded], order: NDArray[np.int64]) -> list[Recorded]:
@@ -72,6 +71,9 @@ def _count(table: pd.DataFrame, wrong: dict[str, list[bool]]) -> None:
         (f"models against chance, {first}", "alone", "family"),
         (f"controls against controls, {first}", "difference", "differences"),
     ):
-        rows = table[table["family"] == family]
+        rows = table[(table["family"] == family) & table["p"].notna()]
+        # What is not tested is not right either: it does not count.
+        if not len(rows):
+            continue
         wrong[single].append(bool(rows["p"].iloc[0] <= ALPHA))
         wrong[several].append(bool((rows["p_corrected"] <= ALPHA).any()))

@@ -19,8 +19,7 @@ def run(job: Job) -> None:
     A broken bound does not stop the study, whose page shows it first; the sentence is logged as an error.
     """
     findings = [finding for path in job.inputs["findings"] for finding in read_findings(path)]
-    settings = job.settings.certificate
-    certificate = summary(findings, settings.mode, plan_of(settings, job.settings.alignment))
+    certificate = summary(findings, job.settings.certificate.mode, plan_of(job))
     write_json(job.outputs["certificate"], certificate)
     write_table(job.outputs["checks"], pd.DataFrame(certificate["checks"]))
     (job.log.info if certificate["passed"] else job.log.error)("%s", certificate["sentence"])

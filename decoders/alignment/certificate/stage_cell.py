@@ -17,7 +17,7 @@ from decoders.store.tables import write_table
 def run(job: Job) -> None:
     """Write the findings; those of the study's own recordings need the inputs ``rdms`` and ``controls``."""
     name = job.labels["cell"]
-    plan, n = plan_of(job.settings.certificate, job.settings.alignment), n_studies(job.settings.certificate)
+    plan, n = plan_of(job), n_studies(job.settings.certificate)
     rng = job.rng("certificate", name)
     if name == RECORDED:
         findings = _of_recordings(job, n)
@@ -31,7 +31,7 @@ def run(job: Job) -> None:
 
 
 def _of_recordings(job: Job, n: int) -> list[Finding]:
-    plan, rng = plan_of(job.settings.certificate, job.settings.alignment), job.rng("certificate", RECORDED)
+    plan, rng = plan_of(job), job.rng("certificate", RECORDED)
     recorded, stimuli = read_recorded(str(job.input("rdms")))
     rows = control_rows(job.input("controls"), stimuli)
     return certify_recorded(recorded, rows, len(stimuli.names), n, plan, rng)

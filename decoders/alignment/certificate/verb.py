@@ -62,5 +62,5 @@ def certify(
 def _settings(study: Path | None, full: bool) -> StudySettings:
     settings = load_settings(study) if study else parse_settings({"study": "certify", "data": {"source": "none"}})
     values = settings.model_dump(mode="json")
-    values["certificate"] = {**(values["certificate"] or {}), **({"mode": "full"} if full else {})}
+    values["certificate"] = {**(values["certificate"] or {}), **({"mode": "full", "n_studies": None} if full else {})}
     return parse_settings(values)
