@@ -273,9 +273,7 @@ def test_the_verb_wants_both_files_of_a_study(capsys, tmp_path):
 
 
 def test_an_unknown_cell_is_named(tmp_path):
-    settings = SettingsSlice(
-        "certify-cell", {"certificate": CertificateSettings(), "alignment": None, "seed": 0, "threads": 1}
-    )
+    settings = SettingsSlice("certify-cell", job().settings.values)
     with pytest.raises(CorticodeError, match="has no cell 'nil'; its cells are nothing-24x8x3"):
         run_stage(settings, {}, {"findings": tmp_path / "x.tsv"}, {"cell": "nil"})
 
