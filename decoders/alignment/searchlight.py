@@ -21,6 +21,7 @@ from decoders.alignment.spheres import Spheres
 from decoders.errors import InputError
 
 Method = Literal["correlation", "euclidean", "crossnobis"]
+METHODS = ("correlation", "euclidean", "crossnobis")
 COMPARATORS = ("spearman", "rho_a", "pearson", "cosine")
 # Spread of a pattern over its mean that rounding alone can leave.
 _CONSTANT = 1e-10
@@ -62,8 +63,11 @@ def prepare_patterns(trials: Trials, method: Method, order: Sequence[str], whose
     Raises
     ------
     InputError
-        A missing condition, or too few runs for crossnobis.
+        Another method, a missing condition, or too few runs for crossnobis.
     """
+    if method not in METHODS:
+        remedy = "Set alignment.rdm to one of them, or leave alignment.searchlight out."
+        raise InputError(f"a dissimilarity of {', '.join(METHODS)}", f"'{method}'", "alignment.searchlight", remedy)
     values = np.asarray(trials.patterns, dtype=np.float64)
     labels, runs = np.asarray(trials.conditions, dtype=object), np.asarray(trials.runs, dtype=object)
     names = sorted(set(trials.runs))

@@ -111,6 +111,11 @@ class AlignmentSettings(Settings):
             return self
         if self.recordings != "estimates":
             raise ValueError("'searchlight' needs trial estimates: set alignment.recordings to 'estimates'")
+        if self.rdm == "mahalanobis":
+            raise ValueError(
+                "'searchlight' estimates no noise covariance in its spheres: set alignment.rdm to 'crossnobis' (each "
+                "voxel is scaled by its own noise), 'euclidean' or 'correlation'"
+            )
         able = ("spearman", "rho_a", "pearson", "cosine")
         if self.comparators[0] not in able:
             raise ValueError(f"'searchlight' compares by the first of alignment.comparators, which must be of {able}")

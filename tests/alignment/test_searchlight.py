@@ -249,6 +249,8 @@ def test_other_comparators_and_missing_conditions_are_refused(mask, trials, mode
         searchlight_scores(patterns, found, found.centres, models, "tau_a")
     with pytest.raises(InputError, match="trials of all 9 conditions, found none of other"):
         prepare_patterns(trials, "euclidean", [*NAMES, "other"], "x")
+    with pytest.raises(InputError, match="a dissimilarity of correlation, euclidean, crossnobis, found 'mahalanobis'"):
+        prepare_patterns(trials, "mahalanobis", NAMES, "x")
     one = Trials(trials.patterns[: 2 * N], trials.conditions[: 2 * N], trials.runs[: 2 * N])
     with pytest.raises(InputError, match="two or more runs for crossnobis, found 1"):
         prepare_patterns(one, "crossnobis", NAMES, "x")

@@ -257,6 +257,7 @@ def test_no_volumes_and_other_grids_between_runs_are_refused(planted, tmp_path):
     [
         ({"comparators": ["tau_a"]}, "must be of"),
         ({"recordings": "rdms"}, "needs trial estimates"),
+        ({"rdm": "mahalanobis"}, "no noise covariance in its spheres"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(alignment, message):

@@ -6,10 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from decoders.config import AlignmentSettings, SearchlightSettings
+from decoders.report.methods import _searchlight
 from decoders.report.read import Named, Results
 from decoders.report.sections.searchlight import peaks_table, searchlight_maps, searchlight_notice
-from decoders.store.arrays import Array, Arrays
-from decoders.store.tables import COLUMNS
+from decoders.report.stage import run
+from decoders.store.arrays import Array, Arrays, write_arrays
+from decoders.store.tables import COLUMNS, write_table
 
 AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
 # Stored from right to left: the page turns it.
@@ -75,3 +78,24 @@ def test_the_peaks_are_a_table(results):
 def test_a_study_without_a_searchlight_has_none_of_it():
     empty = Results(None)
     assert [part(empty) for part in (searchlight_maps, searchlight_notice, peaks_table)] == [None] * 3
+
+
+def test_the_page_holds_the_searchlight(results, study, tools, tmp_path):
+    file = with_group(results).first("searchlight_maps")
+    write_arrays(tmp_path / "searchlight.h5", file.arrays, file.attributes)
+    write_table(tmp_path / "searchlight.tsv", results.table("searchlight"), "searchlight")
+    wanted = ("manifest", "alignment_scores", "inference", "ceilings", "models", "controls")
+    inputs = {name: study.inputs[name] for name in wanted}
+    inputs |= {"searchlight": [tmp_path / "searchlight.tsv"], "searchlight_maps": [tmp_path / "searchlight.h5"]}
+    job = tools.job_of(study, tools.settings(), inputs)
+    run(job)
+    page = job.outputs["page"].read_text(encoding="utf-8")
+    assert "Searchlight maps" in page
+    assert "control: pixels, group" in page
+
+
+def test_the_methods_say_what_the_searchlight_was():
+    assert _searchlight(AlignmentSettings()) == ""
+    words = _searchlight(AlignmentSettings(rdm="crossnobis", searchlight=SearchlightSettings(radius_mm=7.5)))
+    assert "spheres of 7.5 mm radius, at least 50% inside the mask" in words
+    assert "each voxel scaled by its own noise" in words
