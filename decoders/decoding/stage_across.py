@@ -69,7 +69,8 @@ class _Study:
     def __init__(self, job: Job) -> None:
         self.job = job
         self.settings: AcrossSettings = job.settings.decoding.across
-        self.voxels: VoxelMapSettings = job.settings.decoding.voxels
+        # What the stage declared of the block; nothing else of it is read.
+        self.voxels = VoxelMapSettings.model_validate(job.settings.decoding.voxels.values)
         self.words = words_by_stimulus(read_table(job.input("words"), text_columns=("stimulus", "word", "text")))
         found = [read_recording(path) for path in job.inputs["recording"]]
         grouped: dict[str, list[Recording]] = {}
