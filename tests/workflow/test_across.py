@@ -6,6 +6,7 @@ import pytest
 from decoders.stats.declared import read_audited
 from decoders.store.tables import read_table
 
+pytestmark = [pytest.mark.workflow, pytest.mark.timeout(1200)]
 STUDY = {
     "study": "tiny",
     "data": {
@@ -17,7 +18,7 @@ STUDY = {
     },
     "preprocess": {},
     "decoding": {
-        "voxels": {"task": "story", "test_runs": 1, "epochs": 2, "folds": 2, "halves": False},
+        "voxels": {"task": "story", "test_runs": 1, "epochs": 2, "folds": 2, "halves": False, "n_null_gates": 1},
         "across": {"few_shot": [0, 1, "all"], "epochs": 2, "components": 5},
     },
 }  # fmt: skip

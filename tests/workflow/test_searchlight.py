@@ -1,5 +1,8 @@
 """The searchlight through the workflow: chunks are jobs of their own, and the page shows the maps."""
 
+import pytest
+
+pytestmark = [pytest.mark.workflow, pytest.mark.timeout(1200)]
 STUDY = {
     "study": "tiny",
     "data": {
