@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from decoders.config.alignment_meg import FusionSettings, TimeSettings
 from decoders.config.base import Count, Name, Positive, Settings, Share
 
 Control = Literal[
@@ -104,6 +105,8 @@ class AlignmentSettings(Settings):
     correction: Literal["fdr", "max"] = Field("max", description="Correction within a family of tests.")
     alpha: Share = Field(0.05, description="Level of the corrected tests.")
     searchlight: SearchlightSettings | None = None
+    time: TimeSettings | None = None
+    fusion: FusionSettings | None = None
 
     @model_validator(mode="after")
     def _searchlight_has_what_it_needs(self) -> AlignmentSettings:
