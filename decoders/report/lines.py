@@ -70,7 +70,7 @@ def line_chart(
     drawing.text(13, top + height / 2, axes[1], "t small", "middle", rotate=-90)
     for one in series:
         _line(drawing, one, [(x_scale(place(x)), y_scale(y)) for x, y in zip(one.x, one.y, strict=True)], y_scale)
-    _end_names(drawing, series, level, y_scale, left + width)
+    end_names(drawing, series, level, y_scale, left + width)
     return drawing.markup()
 
 
@@ -83,7 +83,8 @@ def _line(drawing: Svg, one: Series, points: list[tuple[float, float]], y_scale:
         drawing.mark(x, y, one.colour, 4, f"mark {css}", f"{one.label}: {show(one.y[i])}")
 
 
-def _end_names(drawing: Svg, series: Sequence[Series], level: Reference | None, y_scale: Scale, x: float) -> None:
+def end_names(drawing: Svg, series: Sequence[Series], level: Reference | None, y_scale: Scale, x: float) -> None:
+    """Write the name of every line at its right end, moved apart where ends are near each other."""
     ends = [
         (next((v for v in reversed(s.y) if math.isfinite(v)), math.nan), s.label, f"t small name c{s.colour % COLOURS}")
         for s in series

@@ -55,6 +55,7 @@ _LABELS = (
     "design",
     "bound",
     "verdict",
+    "measure",
 )
 _TABLES = (
     "manifest",
@@ -79,7 +80,20 @@ _TABLES = (
     "leaks",
     "certificate",
     "searchlight",
+    "time_scores",
+    "time_ceilings",
+    "time_inference",
+    "time_clusters",
+    "latencies",
+    "fusion_table",
 )
+# Tables whose columns are those of another one.
+_LIKE = {
+    "time_scores": "alignment_scores",
+    "time_ceilings": "ceilings",
+    "time_inference": "inference",
+    "fusion_table": "inference",
+}
 _ARRAYS = (
     "series",
     "controls",
@@ -90,6 +104,11 @@ _ARRAYS = (
     "encode_arrays",
     "pictures",
     "searchlight_maps",
+    "time_rdms",
+    "time_generalisation",
+    "sensor_searchlight",
+    "fusion_arrays",
+    "meg_arrays",
 )
 
 
@@ -130,7 +149,7 @@ class Results:
 
     def table(self, name: str) -> pd.DataFrame:
         """Return a table; an empty one (with its columns, where they are an interface) when it is absent."""
-        empty = pd.DataFrame(columns=list(COLUMNS.get(name, ())))
+        empty = pd.DataFrame(columns=list(COLUMNS.get(_LIKE.get(name, name), ())))
         return self.tables.get(name, empty)
 
     def first(self, name: str) -> Arrays | None:

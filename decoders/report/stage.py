@@ -10,13 +10,24 @@ from decoders.errors import InputError
 from decoders.report.page import MOST_BYTES, render_page
 from decoders.report.provenance import summary as provenance_summary
 from decoders.report.read import Results, read_results
-from decoders.report.sections import about, alignment, certificate, decoding, landing, learning, quality, voxels
+from decoders.report.sections import (
+    about,
+    alignment,
+    certificate,
+    decoding,
+    fusion,
+    landing,
+    learning,
+    quality,
+    time,
+    voxels,
+)
 from decoders.stage import Job
 from decoders.store.atomic import write_text
 from decoders.store.tables import write_json
 
 # In the order of the page.
-SECTIONS = (landing, decoding, voxels, alignment, learning, certificate, quality, about)
+SECTIONS = (landing, decoding, voxels, alignment, time, fusion, learning, certificate, quality, about)
 
 
 def run(job: Job) -> None:

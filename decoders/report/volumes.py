@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.errors import IntegrityError
+from decoders.report.svg import number
 
 _NAME = re.compile(r"sub-(?P<subject>[A-Za-z0-9]+)_map-(?P<map>[A-Za-z0-9]+)_")
 
@@ -104,16 +105,26 @@ def crop(inside: NDArray[np.bool_]) -> tuple[slice, slice]:
     return ranges[0], ranges[1]
 
 
-def outline(mask: NDArray[np.bool_]) -> str:
-    """Return the SVG path along the borders of a 2-D mask, in units of pixels.
+def outline(mask: NDArray[np.bool_], cell: tuple[float, float] = (1, 1), at: tuple[float, float] = (0, 0)) -> str:
+    """Return the SVG path along the borders of a 2-D mask.
 
     Parameters
     ----------
     mask : array of shape (n_rows, n_columns), bool
         Row 0 is drawn on top.
+    cell : (float, float)
+        Width and height of a pixel of the mask.
+    at : (float, float)
+        Place of its upper left corner.
     """
     padded = np.pad(mask, 1)
+    (wide, tall), (x, y) = cell, at
+
+    def start(row: int, column: int) -> str:
+        return f"M{number(x + column * wide)} {number(y + row * tall)}"
+
     # A border lies wherever two neighbours differ.
-    steps = [f"M{c - 1} {r}h1" for r, c in np.argwhere(padded[1:] != padded[:-1])]
-    steps += [f"M{c} {r - 1}v1" for r, c in np.argwhere(padded[:, 1:] != padded[:, :-1])]
+    across, down = f"h{number(wide)}", f"v{number(tall)}"
+    steps = [start(r, c - 1) + across for r, c in np.argwhere(padded[1:] != padded[:-1])]
+    steps += [start(r - 1, c) + down for r, c in np.argwhere(padded[:, 1:] != padded[:, :-1])]
     return "".join(steps)

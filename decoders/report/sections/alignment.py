@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from decoders.report.blocks import DASH, Block, Data, Figure, Notice, Prose, Section, Table, parts, show, show_p, worded
+from decoders.report.contrasts import places_in_order, scored
 from decoders.report.figures import Bar, BarPanel, Dot, Reference, bar_panels
 from decoders.report.heat import matrix
 from decoders.report.ranking import ranking_sentences
@@ -37,7 +38,7 @@ _LINES = ("untrained",)
 
 def section(results: Results) -> Section:
     """Return the section on alignment."""
-    inference = _scored(results.table("inference"))
+    inference = scored(results.table("inference"))
     lead = (
         "Every model is compared with every subject's RDM; intervals resample stimuli, subjects and seeds at once. "
         "Controls (features of the pictures, no learning) and the untrained network stand in every comparison."
@@ -53,14 +54,6 @@ def section(results: Results) -> Section:
     return Section("alignment", "Alignment", lead, order)
 
 
-def _scored(inference: pd.DataFrame) -> pd.DataFrame:
-    """Return the table with the columns model and reference, taken from the contrast where they are not there."""
-    if "model" in inference and "reference" in inference:
-        return inference
-    halves = [(*text(name).split(" - ", 1), "chance")[:2] for name in inference["contrast"]]
-    return inference.assign(model=[half[0] for half in halves], reference=[half[1] for half in halves])
-
-
 def _against_chance(inference: pd.DataFrame) -> pd.DataFrame:
     # Encoding models are tested on the mean of a region as well, in a family of their own.
     means = inference["family"].map(text).str.contains("region mean")
@@ -74,7 +67,7 @@ def _encoding(results: Results) -> list[Block | None]:
         return []
     tables = {"alignment_scores": results.table("encoding_scores"), "inference": inference}
     own = replace(results, tables={**results.tables, **tables, "ceilings": results.table("ceilings").iloc[:0]})
-    figure, table = _bars(own, _scored(inference), "encoding_r"), _inference_table(own)
+    figure, table = _bars(own, scored(inference), "encoding_r"), _inference_table(own)
     if figure is not None:
         figure = replace(figure, key="encoding", title="Held-out responses predicted by each rule", caption=_ENCODING)
     if table is not None:
@@ -92,7 +85,7 @@ _ENCODING = (
 def _bars(results: Results, inference: pd.DataFrame, comparator: str = "") -> Figure | None:
     scored = _against_chance(inference)
     named = [(parse_model(name), row) for name, (_, row) in zip(scored["model"], scored.iterrows(), strict=True)]
-    places = list(dict.fromkeys(name.place for name, _ in named if name.layer))
+    places = places_in_order([name for name, _ in named])
     if not named:
         return None
     axis = comparator_words(comparator) if comparator else ""
@@ -100,8 +93,6 @@ def _bars(results: Results, inference: pd.DataFrame, comparator: str = "") -> Fi
     axis = axis or f"{comparator_words(comparator)} with the recorded RDMs"
     drawings = []
     # The last layer at the first size opens the figure; it is the one whose RDM is drawn above.
-    layers, sizes = (list(dict.fromkeys(place[i] for place in places)) for i in (1, 2))
-    places.sort(key=lambda place: (sizes.index(place[2]), -layers.index(place[1])))
     for place in places or [("", "", "")]:
         regions = list(dict.fromkeys(text(row["region"]) for _, row in named))
         panels = [_panel(results, region, place, named, comparator) for region in regions]
@@ -326,7 +317,7 @@ def _inference_table(results: Results) -> Table | None:
     table = results.table("inference")
     if not len(table):
         return None
-    named = _scored(table)
+    named = scored(table)
     columns = [name for name in ("family", "region", "model", "reference") if name in named] + [
         name for name in table if name not in ("family", "region", "model", "reference")
     ]

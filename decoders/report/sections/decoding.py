@@ -17,6 +17,7 @@ from decoders.report.lines import Series, line_chart
 from decoders.report.read import Results
 from decoders.report.sections.across import across_blocks
 from decoders.report.sections.leaks import leak_blocks
+from decoders.report.sections.sensors import sensor_blocks
 from decoders.report.text_diff import edits, median_first, pieces
 from decoders.report.words import (
     N_WORDS,
@@ -52,6 +53,7 @@ def section(results: Results) -> Section:
     order = parts(
         ("Scores and controls", [_dots(measured), _table(measured), _absent(scores)]),
         ("Identification of windows", [_windows(scores)]),
+        ("Sensors that carry the text", sensor_blocks(results)),
         ("Decoding of new people", across_blocks(results)),
         ("Names: reference and decoded", [*_confusions(results)]),
         ("Text: reference and decoded", _texts(results.table("text"))),

@@ -1,0 +1,143 @@
+"""Pictures of what happens over time: RDMs, generalisation from one moment to another, searchlight over sensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from decoders.report.blocks import Data, Figure, Value
+from decoders.report.heat import Floats, rdm_wall
+from decoders.report.read import Results
+from decoders.report.timemaps import plane, reach_of
+from decoders.report.topography import Head, even_times, flat, heads, milliseconds, sensor_sets
+from decoders.report.words import comparator_words, model_words, text
+from decoders.store.arrays import Arrays
+
+_MOST_HOVERED = 200
+_MOST_PAIRS = 20_000
+_MOST_CELLS = 40_000
+_MOST_MAPS = 12  # moments of one sensor map, and models of the searchlight
+
+
+def rdm_strip(results: Results) -> Figure | None:
+    """Return RDMs at evenly spaced moments, mean over subjects."""
+    file = results.first("time_rdms")
+    if file is None or "rdms" not in file.arrays or not file["rdms"].size:
+        return None
+    rdms, times = file["rdms"].astype(float), file["times"].astype(float)
+    stimuli = [text(name) for name in file["stimuli"]]
+    chosen = even_times(times, _MOST_MAPS)
+    walls = [(milliseconds(times[i]), _mean(rdms[:, i])) for i in chosen]
+    drawing, boxes = rdm_wall("RDMs of the sensors over time, in one order and on one scale", walls, 112.0)
+    hover = {"labels": stimuli, "boxes": boxes} if len(stimuli) <= _MOST_HOVERED else None
+    method = text(file.attributes.get("method"))
+    caption = (
+        f"{len(stimuli)} stimuli in the order of all matrices of this page; {method + ', ' if method else ''}mean over "
+        f"{rdms.shape[0]} subjects. Moments are evenly spaced, whatever they show. Colour: rank within the matrix."
+    )
+    # The pointer reads the same rows as the download, in the order of the pairs.
+    return Figure("time-rdms", "RDMs over time", caption, [("", drawing)], _pairs(stimuli, walls), hover)
+
+
+def _mean(values: Floats) -> Floats:
+    known = np.isfinite(values)
+    total = np.where(known, values, 0.0).sum(axis=0)
+    count = known.sum(axis=0)
+    return np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+
+
+def _pairs(stimuli: Sequence[str], walls: Sequence[tuple[str, Floats]]) -> Data:
+    rows, columns = np.triu_indices(len(stimuli), 1)
+    if len(rows) > _MOST_PAIRS:
+        quartiles = [np.nanpercentile(values, [0, 25, 50, 75, 100]).tolist() for _, values in walls]
+        cells = [(name, *row) for (name, _), row in zip(walls, quartiles, strict=True)]
+        return Data(("time", "lowest", "quartile_1", "median", "quartile_3", "highest"), cells)
+    names = ("stimulus_a", "stimulus_b", *(name for name, _ in walls))
+    labels = [[stimuli[i] for i in rows], [stimuli[j] for j in columns]]
+    return Data(names, list(zip(*labels, *(values.tolist() for _, values in walls), strict=True)))
+
+
+def generalisation_figure(results: Results) -> Figure | None:
+    """Return likeness of the geometry between every two moments, significant ones outlined."""
+    file = results.first("time_generalisation")
+    if file is None or "scores" not in file.arrays or not file["scores"].size:
+        return None
+    scores, times = file["scores"].astype(float), file["times"].astype(float)
+    mean = _mean(scores) if scores.ndim == 3 else scores
+    p = next((file[name].astype(float) for name in ("p_corrected", "p") if name in file.arrays), None)
+    alpha = float(results.settings.alignment.alpha)
+    marked = np.isfinite(p) & (p <= alpha) if p is not None else np.zeros(mean.shape, bool)
+    bar = text(file.attributes.get("measure")) or "score"
+    drawing = plane("Time generalisation", mean, times, marked, ("training time (ms)", "testing time (ms)"), bar)
+    who = f"mean over {len(scores)} subjects" if scores.ndim == 3 else "group"
+    tested = f" Outlined: significant at {alpha:g}, corrected over both times." if p is not None else ""
+    caption = (
+        f"What holds at one moment (upwards) tested at another (to the right), {who}. A square: one lasting "
+        f"representation; a diagonal alone: one that changes all the time.{tested}"
+    )
+    return Figure("generalisation", "Time generalisation", caption, [("", drawing)], _plane_data(mean, p, times))
+
+
+def _plane_data(values: Floats, p: Floats | None, times: Floats) -> Data:
+    step = max(1, int(np.ceil(np.sqrt(values.size / _MOST_CELLS))))
+    kept = range(0, len(times), step)
+    rows: list[tuple[Value, ...]] = [
+        (float(times[i]), float(times[j]), float(values[i, j]), None if p is None else float(p[i, j]))
+        for i in kept
+        for j in kept
+    ]
+    return Data(("train_time", "test_time", "score", "p_corrected"), rows)
+
+
+def sensor_figure(results: Results) -> Figure | None:
+    """Return the searchlight over sensors as maps of the head at evenly spaced moments, one variant per model."""
+    file = results.first("sensor_searchlight")
+    if file is None or "scores" not in file.arrays or not file["scores"].size:
+        return None
+    scores, positions = file["scores"].astype(float), file["positions"].astype(float)
+    p = file["p_corrected"].astype(float) if "p_corrected" in file.arrays else np.full(scores.shape, np.nan)
+    times = file["times"].astype(float) if "times" in file.arrays else np.zeros(1)
+    scores, p = (values[..., None] if values.ndim == 2 else values for values in (scores, p))
+    marked = np.isfinite(p) & (p <= float(results.settings.alignment.alpha))
+    chosen = even_times(times, _MOST_MAPS)
+    models = [text(name) for name in file["models"]][:_MOST_MAPS]
+    sets = sensor_sets(positions, _types(file))
+    scale = (*reach_of(scores[: len(models), :, chosen]), "diverging", _measure(results))
+    drawings = []
+    for m, name in enumerate(models):
+        rows = []
+        for words, index in sets:
+            points = flat(positions[index])
+            maps = [Head(milliseconds(times[t]), points, scores[m, index, t], marked[m, index, t]) for t in chosen]
+            rows.append((words if len(sets) > 1 else "", maps))
+        drawings.append((model_words(name), heads(f"Searchlight over sensors: {model_words(name)}", rows, scale)))
+    left = len(file["models"]) - len(models)
+    caption = (
+        "RSA in the neighbourhood of every sensor, group mean, the head from above with the nose up. Large pink dots: "
+        "sensors that are significant, corrected over sensors and moments. Moments are evenly spaced, whatever they "
+        "show; colours lie linearly between sensors."
+    )
+    caption += f" {left} further models are in alignment/sensor_searchlight.h5." if left else ""
+    data = _sensor_data(models, [text(name) for name in file["channels"]], times, chosen, scores, p)
+    return Figure("sensor-searchlight", "Searchlight over sensors", caption, drawings, data)
+
+
+def _types(file: Arrays) -> list[str]:
+    return [text(kind) for kind in file["channel_types"]] if "channel_types" in file.arrays else []
+
+
+def _measure(results: Results) -> str:
+    return comparator_words(str(results.settings.alignment.comparators[0]))
+
+
+def _sensor_data(
+    models: Sequence[str], channels: Sequence[str], times: Floats, chosen: np.ndarray, scores: Floats, p: Floats
+) -> Data:
+    rows = [
+        (name, channel, float(times[t]), float(scores[m, c, t]), float(p[m, c, t]))
+        for m, name in enumerate(models)
+        for c, channel in enumerate(channels)
+        for t in chosen
+    ]
+    return Data(("model", "channel", "time", "score", "p_corrected"), rows)
