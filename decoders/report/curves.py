@@ -13,7 +13,7 @@ from decoders.report.lines import Series, end_names
 from decoders.report.svg import Scale, Svg, domain, nice_ticks
 
 _NAME = 34  # characters of a name at the end of its line
-_LEFT, _TOP, _ROW = 58.0, 16.0, 9.0
+_LEFT, _TOP, _ROW = 58.0, 16.0, 13.0
 
 
 @dataclass(frozen=True)
@@ -122,5 +122,6 @@ def _bars(drawing: Svg, one: Series, spans: Sequence[Span], x_scale: Scale, y: f
     for span in spans:
         start, stop = x_scale(max(span.start, x_scale.low)), x_scale(min(span.stop, x_scale.high))
         # A cluster of one sample has no length, but must be seen.
-        drawing.rect(start - 1, y, max(stop - start, 1.0) + 2, _ROW - 3.5, f"span {css}", span.tip)
-    drawing.mark(x_scale.stop + 6, y + (_ROW - 3.5) / 2, one.colour, 2.8, f"mark {css}", one.label)
+        drawing.rect(start - 1, y + 3, max(stop - start, 1.0) + 2, _ROW - 6, f"span {css}", span.tip)
+    drawing.mark(x_scale.stop + 6, y + _ROW / 2, one.colour, 2.8, f"mark {css}")
+    drawing.text(x_scale.stop + 13, y + _ROW / 2 + 4, shorten(one.label, _NAME), "t tiny")

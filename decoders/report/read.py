@@ -86,6 +86,8 @@ _TABLES = (
     "time_clusters",
     "latencies",
     "fusion_table",
+    "fusion_clusters",
+    "fusion_latencies",
 )
 # Tables whose columns are those of another one.
 _LIKE = {
@@ -93,6 +95,8 @@ _LIKE = {
     "time_ceilings": "ceilings",
     "time_inference": "inference",
     "fusion_table": "inference",
+    "fusion_clusters": "time_clusters",
+    "fusion_latencies": "latencies",
 }
 _ARRAYS = (
     "series",

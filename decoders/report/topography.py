@@ -117,7 +117,7 @@ def heads(
     """
     low, high, table_name, bar = scale
     across = max([len(maps) for _, maps in rows] + [1])
-    step_x, step_y = size + 20, size + 46
+    step_x, step_y = size + 20, size * 1.07 + 46
     several = any(name for name, _ in rows)
     drawing = Svg(max(across * step_x + 8, 360), len(rows) * step_y + 40, label)
     for r, (name, maps) in enumerate(rows):
@@ -127,7 +127,7 @@ def heads(
         for c, head in enumerate(maps):
             x = c * step_x + 8
             drawing.text(x + size / 2, y - 3, head.title, "t tiny", "middle")
-            _head(drawing, head, (x, y + 6, size), (low, high, table_name))
+            _head(drawing, head, (x, y + 2 + 0.07 * size, size), (low, high, table_name))
     colour_bar(drawing, 8, len(rows) * step_y + 6, 170, (low, high), table_name, bar)
     return drawing.markup()
 
@@ -136,12 +136,14 @@ def _head(drawing: Svg, head: Head, place: tuple[float, float, float], scale: tu
     x, y, size = place
     radius, centre_x, centre_y = size / 2, x + size / 2, y + size / 2
     drawing.image(x, y, size, size, indexed_uri(interpolated(head.points, head.values), *scale), "smooth")
+    # The pixels end in steps; a ring in the colour of the page rounds them off.
+    drawing.add("circle", cx=centre_x, cy=centre_y, r=radius + 2.0, class_="rim")
     nose = [(centre_x - 0.11 * size, y + 0.035 * size), (centre_x, y - 0.06 * size)]
     drawing.path([*nose, (centre_x + 0.11 * size, y + 0.035 * size)], "scalp")
     drawing.add("circle", cx=centre_x, cy=centre_y, r=radius, class_="scalp")
     spots = [(centre_x + px / _RIM * radius, centre_y - py / _RIM * radius) for px, py in head.points]
     marked = head.marked if head.marked is not None else np.zeros(len(spots), dtype=bool)
-    for css, chosen in (("sensor", ~marked), ("sensor on", marked)):
+    for css, chosen in (("sensor", ~marked), ("sensor ring", marked), ("sensor on", marked)):
         # One path for all of them: a dot is a line without length and with round ends.
         steps = [f"M{number(a)} {number(b)}h.01" for (a, b), kept in zip(spots, chosen, strict=True) if kept]
         if steps:
@@ -180,7 +182,7 @@ def interpolated(points: Floats, values: Floats) -> Floats:
         # Fewer than three sensors, or all on one line: there is nothing between them.
         pass
     found = found.reshape(x.shape)
-    found[x**2 + y**2 > 1] = np.nan
+    found[x**2 + y**2 > 1.05] = np.nan
     return found
 
 

@@ -81,9 +81,20 @@ _SPLITS = {
 }
 _NEW_PERSON = re.compile(r"^held_out_subject_(all|\d+)_runs$")
 _REST = re.compile(r"(split|seed) (\S+?)(?=,|$)")
-_RSA = re.compile(r"^(?P<what>rsa|encoding) (?P<region>.+?): (?P<model>.+)$")
-_DECODED = re.compile(r"^(?P<task>\w[\w.]*): (?P<model>[\w:]+), (?P<metric>\w+)(?P<rest>, .*)?$")
-_RANKING = re.compile(r"^(?P<what>rsa|encoding) ranking of rules, (?P<region>.+)$")
+_RSA = re.compile(
+    r"^(?P<what>rsa|encoding|time|fusion|commonality) (?P<region>.+?): (?P<model>.+?)(, (?P<when>-?\d+ to -?\d+ ms))?$"
+)
+_DECODED = re.compile(
+    r"^((?P<modality>meg|eeg) )?(?P<task>\w[\w.]*): (?P<model>[\w:]+), (?P<metric>\w+)(?P<rest>, .*)?$"
+)
+_RANKING = re.compile(r"^(?P<what>rsa|encoding|time|commonality) ranking of rules, (?P<region>.+)$")
+_ALIGNMENT = {
+    "rsa": "Alignment",
+    "encoding": "Encoding",
+    "time": "Alignment in time",
+    "fusion": "Fusion",
+    "commonality": "Share of the fusion",
+}
 _WINDOW = re.compile(r"^window_(\d+(?:\.\d+)?)s$")
 
 
@@ -160,7 +171,8 @@ def split(name: str) -> str:
 class AnalysisName:
     """The parts of the name of an analysis; those that it lacks are empty.
 
-    `what` tells encoding models from RSA in the kinds "rsa" and "ranking".
+    `what` tells encoding models, alignment in time and fusion from RSA in the kinds "rsa" and "ranking"; `when` is the
+    cluster of alignment in time. `modality` tells the decoding of MEG or EEG from that of fMRI, for which it is empty.
     """
 
     kind: str
@@ -171,6 +183,8 @@ class AnalysisName:
     split: str = ""
     seed: str = ""
     what: str = ""
+    when: str = ""
+    modality: str = ""
 
 
 def parse_analysis(name: str) -> AnalysisName:
@@ -181,11 +195,12 @@ def parse_analysis(name: str) -> AnalysisName:
     if ranking := _RANKING.match(name):
         return AnalysisName("ranking", ranking["region"], what=ranking["what"])
     if rsa := _RSA.match(name):
-        return AnalysisName("rsa", rsa["region"], rsa["model"], what=rsa["what"])
+        return AnalysisName("rsa", rsa["region"], rsa["model"], what=rsa["what"], when=rsa["when"] or "")
     if decoded := _DECODED.match(name):
         rest = dict(_REST.findall(decoded["rest"] or ""))
         parts = (rest.get("split", ""), rest.get("seed", ""))
-        return AnalysisName("decoding", "", decoded["model"], decoded["task"], decoded["metric"], *parts)
+        named = ("", decoded["model"], decoded["task"], decoded["metric"], *parts)
+        return AnalysisName("decoding", *named, modality=decoded["modality"] or "")
     return AnalysisName("other", task=name)
 
 
@@ -195,17 +210,18 @@ def analysis(name: str) -> str:
     if ranking := _RANKING.match(name):
         return f"{alignment_words(ranking['what'])}, ranking of the rules, {ranking['region']}"
     if rsa:
-        return f"{alignment_words(rsa['what'])}, {rsa['region']}: {parse_model(rsa['model']).words}"
+        when = f", {rsa['when']}" if rsa["when"] else ""
+        return f"{alignment_words(rsa['what'])}, {rsa['region']}: {parse_model(rsa['model']).words}{when}"
     if decoded:
         rest = re.sub(r"split (\w+)", lambda match: split(match[1]), decoded["rest"] or "")
-        head = task(decoded["task"])
+        head = (f"{decoded['modality'].upper()}, " if decoded["modality"] else "") + task(decoded["task"])
         return f"{head[:1].upper()}{head[1:]}: {title(decoded['model'])}, {metric(decoded['metric'])}{rest}"
     return name
 
 
 def alignment_words(what: str) -> str:
     """Return the words for a way of comparing networks with recordings."""
-    return "Encoding" if what == "encoding" else "Alignment"
+    return _ALIGNMENT.get(what, "Alignment")
 
 
 def is_alignment(name: str) -> bool:
@@ -238,6 +254,7 @@ def comparator_words(name: str) -> str:
     """Return the words for what compares two RDMs."""
     known = {"spearman": "Spearman correlation", "rho_a": "rho-a", "kendall_tau_a": "Kendall's tau-a"}
     known |= {"encoding_r": "held-out correlation, mean over voxels", "linear_cka": "linear CKA, debiased"}
+    known |= {"commonality": "variance shared by MEG, fMRI and model (R²)", "pearson": "Pearson correlation"}
     known |= {"encoding_r_region_mean": "held-out correlation of the region's mean"}
     return known.get(str(name), str(name).replace("_", "-"))
 

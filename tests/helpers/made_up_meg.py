@@ -42,7 +42,7 @@ def inference_rows(name, times, rules=RULES, alpha_at=0.06):
     values = curve(name, rules, times)
     return [
         {
-            "family": "models against chance, sensors", "analysis": "rsa", "contrast": f"{name} - chance",
+            "family": "models against chance, over time", "analysis": "rsa", "contrast": f"{name} - chance",
             "region": "sensors", "time": t, "estimate": v, "ci_low": v - 0.03, "ci_high": v + 0.03,
             "p": 0.001 if v > alpha_at else 0.4, "p_corrected": 0.004 if v > alpha_at else 1.0, "n_subjects": 8,
             "n_stimuli": 24, "n_seeds": 3, "method": METHOD, "model": name, "reference": "chance",
@@ -58,7 +58,7 @@ def cluster_row(name, times, rules=RULES):
         return []
     return [
         {
-            "family": "models against chance, sensors", "model": name, "reference": "chance", "region": "sensors",
+            "family": "models against chance, over time", "model": name, "reference": "chance", "region": "sensors",
             "start_s": above[0], "stop_s": above[-1], "peak_s": times[values.argmax()], "mass": values.sum() * 50,
             "p": 0.004, "n_subjects": 8, "n_stimuli": 24, "method": METHOD,
         }
@@ -91,7 +91,7 @@ class MegResults:
         for name in (n for n in self.names if n.startswith("backprop")):
             for control in CONTROLS:
                 found = cluster_row(name, self.times, self.rules)[0]
-                family = {"family": "models against controls, sensors", "reference": f"control:{control}"}
+                family = {"family": "models against controls, over time", "reference": f"control:{control}"}
                 clusters.append({**found, **family, "p": 0.01})
         self.study.table(
             "time_clusters", "alignment/time_clusters.tsv", pd.DataFrame(clusters), "time_clusters", "align-time"

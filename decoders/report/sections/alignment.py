@@ -45,7 +45,7 @@ def section(results: Results) -> Section:
     )
     order = parts(
         ("Representational dissimilarity", [rdm_figure(results), geometry_figure(results), stimuli_table(results)]),
-        ("Rules and regions", [_not_ranked(results), _bars(results, inference), _definitions(results)]),
+        ("Rules and regions", [_not_ranked(results), score_bars(results, inference), _definitions(results)]),
         ("Encoding", _encoding(results)),
         ("Paired differences", [_ranking(results, inference), _differences(inference)]),
         ("Searchlight", [searchlight_notice(results), searchlight_maps(results), peaks_table(results)]),
@@ -57,7 +57,9 @@ def section(results: Results) -> Section:
 def _against_chance(inference: pd.DataFrame) -> pd.DataFrame:
     # Encoding models are tested on the mean of a region as well, in a family of their own.
     means = inference["family"].map(text).str.contains("region mean")
-    return inference[(inference["reference"] == "chance") & inference["analysis"].isin(["rsa", "encoding"]) & ~means]
+    return inference[
+        (inference["reference"] == "chance") & inference["analysis"].isin(["rsa", "encoding", "commonality"]) & ~means
+    ]
 
 
 def _encoding(results: Results) -> list[Block | None]:
@@ -67,7 +69,7 @@ def _encoding(results: Results) -> list[Block | None]:
         return []
     tables = {"alignment_scores": results.table("encoding_scores"), "inference": inference}
     own = replace(results, tables={**results.tables, **tables, "ceilings": results.table("ceilings").iloc[:0]})
-    figure, table = _bars(own, scored(inference), "encoding_r"), _inference_table(own)
+    figure, table = score_bars(own, scored(inference), "encoding_r"), _inference_table(own)
     if figure is not None:
         figure = replace(figure, key="encoding", title="Held-out responses predicted by each rule", caption=_ENCODING)
     if table is not None:
@@ -82,7 +84,8 @@ _ENCODING = (
 )
 
 
-def _bars(results: Results, inference: pd.DataFrame, comparator: str = "") -> Figure | None:
+def score_bars(results: Results, inference: pd.DataFrame, comparator: str = "") -> Figure | None:
+    """Return the scores of rules as bars per region, one variant per layer and picture size."""
     scored = _against_chance(inference)
     named = [(parse_model(name), row) for name, (_, row) in zip(scored["model"], scored.iterrows(), strict=True)]
     places = places_in_order([name for name, _ in named])

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from decoders.report.blocks import Data, Figure, Section, Table, parts, show, worded
+from decoders.report.blocks import Data, Figure, Notice, Section, Table, parts, show, worded
 from decoders.report.contrasts import models_of, numbers, places_in_order, scored
 from decoders.report.curves import Span, time_chart
 from decoders.report.heat import Floats
 from decoders.report.lines import Series
 from decoders.report.read import Results
+from decoders.report.sections.alignment import score_bars
+from decoders.report.sections.time import cluster_table
 from decoders.report.sections.time_curves import told_apart
 from decoders.report.words import (
     ModelName,
     colour_of,
+    comparator_words,
     control_title,
     is_control,
     layer_words,
@@ -43,11 +47,28 @@ def section(results: Results) -> Section:
         "the stimuli as MEG does at that moment. Commonality: the part of this that a network's RDM shares."
     )
     order = parts(
-        ("MEG in time, fMRI in space", [region_curves(results, table), peak_table(results)]),
-        ("What the networks explain of it", [commonality_curves(results, table)]),
+        (
+            "MEG in time, fMRI in space",
+            [left_out(results), region_curves(results, table), beyond_curves(results, table)],
+        ),
+        ("Peaks and clusters of fusion", [peak_table(results), cluster_table(results, "fusion_clusters")]),
+        ("What the networks explain of it", [commonality_curves(results, table), window_bars(results, table)]),
         ("Tables", [significant_table(results, table)]),
     )
     return Section("fusion", "Fusion of MEG and fMRI", lead, order)
+
+
+def left_out(results: Results) -> Notice | None:
+    """Return who is not part of the fusion, and why; and where fusion survives at no moment."""
+    file = results.first("fusion_arrays")
+    if file is None:
+        return None
+    items = [f"subject {text(who)}: {text(why)}" for who, why in file.attributes.get("excluded", {}).items()]
+    windows = file.attributes.get("windows")
+    without = [region for region in file.attributes.get("people", {}) if windows is not None and region not in windows]
+    if without:
+        items.append(f"{listed(without)}: related to MEG at no moment, so no model has a share there")
+    return Notice("Left out of fusion", items) if items else None
 
 
 def _rows(table: pd.DataFrame, analysis: str) -> pd.DataFrame:
@@ -57,7 +78,28 @@ def _rows(table: pd.DataFrame, analysis: str) -> pd.DataFrame:
 
 def region_curves(results: Results, table: pd.DataFrame) -> Figure | None:
     """Return one line per region, with intervals and what is significant below."""
-    rows = _rows(table, "fusion")
+    caption = (
+        "Likeness of the RDM of MEG at each moment with the RDM of each region, 95 % intervals as bands. Bars below: "
+        f"moments that are significant, corrected over moments and regions at {results.settings.alignment.alpha:g}."
+    )
+    return _regions(results, _rows(table, "fusion"), ("fusion-regions", "Fusion per region", caption))
+
+
+def beyond_curves(results: Results, table: pd.DataFrame) -> Figure | None:
+    """Return the same where the RDMs of all controls are held constant."""
+    caption = (
+        "As above, with the RDMs of all controls held constant together: what linear mixtures of them cannot explain. "
+        "Bars below: significant moments, corrected over moments and regions."
+    )
+    words = ("fusion-beyond", "Fusion beyond the controls", caption)
+    return _regions(results, _rows(table, "partial_fusion"), words)
+
+
+def _regions(results: Results, rows: pd.DataFrame, words: tuple[str, str, str]) -> Figure | None:
+    key, heading, caption = words
+    file = results.first("fusion_arrays")
+    comparator = text(file.attributes.get("comparator")) if file is not None else ""
+    axis = comparator_words(comparator) if comparator else "likeness of the RDMs"
     regions = list(dict.fromkeys(rows["region"].map(text)))
     drawings = []
     for first in range(0, len(regions), _PER_CHART):
@@ -65,14 +107,10 @@ def region_curves(results: Results, table: pd.DataFrame) -> Figure | None:
         lines = [_line(rows[rows["region"].map(text) == region], region, i) for i, region in enumerate(chosen)]
         bars = _bars(results, rows, "region", dict(zip(chosen, chosen, strict=True)))
         label = listed(chosen) if len(regions) > _PER_CHART else "regions"
-        drawings.append((label, time_chart(f"Fusion: {label}", lines, "likeness of the RDMs", spans=bars)))
+        drawings.append((label, time_chart(f"{heading}: {label}", lines, axis, spans=bars)))
     if not drawings:
         return None
-    caption = (
-        "Likeness of the RDM of MEG at each moment with the RDM of each region, 95 % intervals as bands. Bars below: "
-        f"moments that are significant, corrected over moments and regions at {results.settings.alignment.alpha:g}."
-    )
-    return Figure("fusion-regions", "Fusion per region", caption, drawings, _data(rows))
+    return Figure(key, heading, caption, drawings, _data(rows))
 
 
 def _line(rows: pd.DataFrame, label: str, colour: int, dash: int = 0) -> Series:
@@ -130,9 +168,9 @@ def commonality_curves(results: Results, table: pd.DataFrame) -> Figure | None:
     if not len(rows):
         return None
     caption = (
-        "Commonality: the variance of the region's RDM that MEG and the model explain together, a part of what MEG "
-        "explains of it alone (dark line: the bound). It may be negative where one hides the other. Grey dashed lines: "
-        "controls. Bars: significant moments, corrected."
+        "Commonality: the share of the variance of MEG's RDM that the region and the model explain in common, a part "
+        "of what the region explains (dark line: the bound). It lies below zero where both explain more in company "
+        "than alone. Grey dashed lines: controls. Bars: significant moments, corrected over models, regions, moments."
     )
     if len(drawings) > _MOST_CHARTS:
         caption += f" {len(drawings) - _MOST_CHARTS} further charts are left to alignment/fusion.tsv."
@@ -164,24 +202,54 @@ def _commonality_chart(
         rows = here[here["model"].map(text) == name]
         line = _line(rows, words, 7 if control else colour_of(model.rule, rules), int(control))
         lines.append(line if not control else Series(words, line.x, line.y, 7, 1))
-    bound = _bound(results, region)
+    bound = _bound(here)
     everything = told_apart([*lines, *([bound] if bound is not None else [])])
     bars = _bars(results, here, "model", labels)
     return time_chart(f"Commonality: {label}", everything, "shared variance (R²)", spans=bars)
 
 
-def _bound(results: Results, region: str) -> Series | None:
-    """Return the variance that MEG explains of a region alone: no model can share more."""
-    file = results.first("fusion_arrays")
-    name = f"total/{region}"
-    if file is None or name not in file.arrays or "times" not in file.arrays:
+def _bound(rows: pd.DataFrame) -> Series | None:
+    """Return the variance that the region alone explains: no model can share more."""
+    known = rows.assign(maximum=numbers(rows, "maximum"))
+    known = known[np.isfinite(known["maximum"])].drop_duplicates("time")
+    if not len(known):
         return None
-    return Series("MEG alone: the bound", file["times"].tolist(), file[name].astype(float).tolist(), 6)
+    line = _line(known.assign(estimate=known["maximum"], ci_low=np.nan, ci_high=np.nan), "the region alone: bound", 6)
+    return line
+
+
+def window_bars(results: Results, table: pd.DataFrame) -> Figure | None:
+    """Return commonality averaged over the moments at which fusion survives, as bars per rule and region."""
+    rows = table[~np.isfinite(numbers(table, "time")) & (table["analysis"].map(text) == "commonality")]
+    chance = rows["family"].map(text).astype(str).str.startswith("commonality: models against chance")
+    none = {"alignment_scores": results.table("time_scores").iloc[:0], "ceilings": results.table("ceilings").iloc[:0]}
+    own = replace(results, tables={**results.tables, **none})
+    figure = score_bars(own, rows[chance], "commonality")
+    if figure is None:
+        return None
+    caption = (
+        "Mean over the moments at which fusion survives its correction; they were chosen by MEG and fMRI alone. Bar "
+        "and whisker: estimate and 95 % interval over stimuli, subjects and seeds. Lines: controls, untrained network."
+    )
+    return replace(figure, key="commonality-window", title="Commonality where fusion survives", caption=caption)
 
 
 def peak_table(results: Results) -> Table | None:
     """Return the peak of each region with its interval."""
-    return None
+    table = results.table("fusion_latencies")
+    if not len(table):
+        return None
+    data = Data.of(table)
+    bare = [name for name in table if table[name].isna().all()]
+    labels = {"latency_s": "latency (s)", "ci_low": "CI low (s)", "ci_high": "CI high (s)", "n_subjects": "subjects"}
+    labels["reference"] = "less"
+    caption = (
+        "Moments of onset and peak of each region's fusion, or their differences between regions, with 95 % intervals."
+    )
+    return Table(
+        "fusion-latencies", "Latencies per region", caption, data, labels, filters=("region", "measure"), first=12,
+        hide=(*bare, "method"),
+    )  # fmt: skip
 
 
 def significant_table(results: Results, table: pd.DataFrame) -> Table | None:

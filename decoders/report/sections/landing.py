@@ -13,7 +13,7 @@ from decoders.report.read import Results
 from decoders.report.sections.certificate import broken
 from decoders.report.sections.verdict_groups import group_table
 from decoders.report.sections.verdicts import KINDS, kind_of, verdict_table
-from decoders.report.words import control_title, count, is_alignment, listed, parse_model, text
+from decoders.report.words import control_title, count, is_alignment, listed, parse_analysis, parse_model, text
 
 
 def section(results: Results) -> Section:
@@ -48,15 +48,22 @@ def summary(results: Results) -> list[str]:
         noun = "simulated " * (results.settings.data.source == "phantom") + noun
         sentence = f"The study rests on {count(len(used), noun)} of {people}"
         sentences.append(f"{sentence}; {rest} {'was' if rest == 1 else 'were'} excluded." if rest else f"{sentence}.")
-    aligned = verdicts["analysis"].map(text).map(is_alignment).astype(bool)
-    for name, rows in (("Decoding", verdicts[~aligned]), ("Alignment", verdicts[aligned])):
-        sentences += _counted(name, rows)
+    kinds = verdicts["analysis"].map(text).map(_kind_of_analysis)
+    for name in ("Decoding", "Alignment", "Alignment in time", "Fusion"):
+        sentences += _counted(name, verdicts[kinds == name])
     found = [(kind_of(text(row["verdict"])), text(row["analysis"])) for _, row in verdicts.iterrows()]
     unranked = list(dict.fromkeys(name.rsplit(", ", 1)[-1] for kind, name in found if kind == "unranked"))
     if unranked:
         place = "region" if len(unranked) == 1 else "regions"
         sentences.append(f"No ranking of learning rules is supported in the {place} {listed(unranked)}.")
     return [" ".join(sentences)] if sentences else []
+
+
+def _kind_of_analysis(name: str) -> str:
+    what = parse_analysis(name).what
+    if what in ("fusion", "commonality"):
+        return "Fusion"
+    return "Alignment in time" if what == "time" else "Alignment" if is_alignment(name) else "Decoding"
 
 
 def matched_notice(results: Results) -> Notice | None:

@@ -120,13 +120,13 @@ def _latency_row(rows: pd.DataFrame, name: str, rule: str) -> DotRow:
 
 
 def _number(row: Mapping[object, object] | Mapping[str, object], name: str) -> float:
-    value = pd.to_numeric(row.get(name), errors="coerce")  # type: ignore[call-overload]
+    value = pd.to_numeric(row.get(name), errors="coerce")
     return math.nan if value is None else float(value)
 
 
-def cluster_table(results: Results) -> Table | None:
+def cluster_table(results: Results, name: str = "time_clusters") -> Table | None:
     """Return every cluster with its place in time, its mass and its p."""
-    table = results.table("time_clusters")
+    table = results.table(name)
     if not len(table):
         return None
     table = scored(table)
@@ -136,7 +136,7 @@ def cluster_table(results: Results) -> Table | None:
     )
     if len(table) > _MOST_ROWS:
         kept = numbers(table, "p") <= float(results.settings.alignment.alpha)
-        caption += f" {len(table)} clusters: those that are not significant are in alignment/time_clusters.tsv."
+        caption += f" {len(table)} clusters: those that are not significant are in alignment/{name}.tsv."
         table = table[kept].head(_MOST_ROWS)
     data = Data.of(table)
     bare = [name for name in table if table[name].isna().all()] + (["contrast"] if "contrast" in table else [])
@@ -144,7 +144,7 @@ def cluster_table(results: Results) -> Table | None:
     labels["p_corrected"] = "corrected p"
     words = worded(data, {"model": model_words, "reference": model_words})
     return Table(
-        "time-clusters", "Clusters in time", caption, data, labels,
+        name.replace("_", "-"), "Clusters in time", caption, data, labels,
         filters=("family", "region"), first=12, hide=(*bare, "method"), words=words,
     )  # fmt: skip
 

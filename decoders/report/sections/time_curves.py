@@ -34,7 +34,7 @@ from decoders.report.words import (
 _PER_CHART = 6  # rules: more lines in one picture cannot be told apart
 _MOST_CHARTS = 48
 _MOST_ROWS = 60_000
-CHANCE = "models against chance"
+CHANCE, RELABELLED = "models against chance", "models against relabelled stimuli"
 _COLUMNS = ("region", "model", "time", "estimate", "ci_low", "ci_high", "p_corrected")
 
 
@@ -63,12 +63,19 @@ class Curves:
 def curves_of(results: Results) -> Curves:
     """Return the curves: estimates of the tests where there are such, else means over subjects and seeds."""
     tests = scored(results.table("time_inference"))
-    tests = of_family(tests[tests["reference"].map(text) == "chance"], CHANCE)
     tests = tests[np.isfinite(numbers(tests, "time"))]
-    if len(tests):
-        return Curves([_curve(key, rows) for key, rows in _grouped(tests)], True)
+    rows = of_family(tests, tested_family(results))
+    if len(rows):
+        return Curves([_curve(key, part) for key, part in _grouped(rows)], bool(np.isfinite(numbers(rows, "p")).any()))
     means = _means(results)
     return Curves([_curve(key, rows) for key, rows in _grouped(means)], False)
+
+
+def tested_family(results: Results) -> str:
+    """Return the family against chance that was tested: over subjects, or (few subjects) over labels of stimuli."""
+    tests = results.table("time_inference")
+    flipped, relabelled = (of_family(tests, name) for name in (CHANCE, RELABELLED))
+    return RELABELLED if len(relabelled) and not np.isfinite(numbers(flipped, "p")).any() else CHANCE
 
 
 def _grouped(table: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]]:
@@ -110,7 +117,7 @@ def clusters_of(results: Results) -> dict[tuple[str, str], list[Span]]:
     table = results.table("time_clusters")
     if not len(table):
         return {}
-    table = of_family(scored(table), CHANCE)
+    table = of_family(scored(table), tested_family(results))
     p = numbers(table, "p_corrected" if "p_corrected" in table else "p")
     table = table.assign(_p=p)[p <= float(results.settings.alignment.alpha)]
     found: dict[tuple[str, str], list[Span]] = {}

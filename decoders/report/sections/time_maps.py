@@ -48,7 +48,7 @@ def _mean(values: Floats) -> Floats:
 
 
 def _pairs(stimuli: Sequence[str], walls: Sequence[tuple[str, Floats]]) -> Data:
-    rows, columns = np.triu_indices(len(stimuli), 1)
+    rows, columns = (axis.tolist() for axis in np.triu_indices(len(stimuli), 1))
     if len(rows) > _MOST_PAIRS:
         quartiles = [np.nanpercentile(values, [0, 25, 50, 75, 100]).tolist() for _, values in walls]
         cells = [(name, *row) for (name, _), row in zip(walls, quartiles, strict=True)]

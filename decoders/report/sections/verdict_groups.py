@@ -53,6 +53,7 @@ _LABELS = {
     "ceiling_low": "Noise ceiling",
     "verdict": "Verdicts",
 }
+_RANKED = {"encoding": " by encoding", "time": " over time", "commonality": " by their share of the fusion"}
 Row = Mapping[str, object]
 Key = tuple[str, ...]
 
@@ -106,7 +107,8 @@ def _key(row: Mapping[str, object] | Mapping[object, object]) -> Key:
     parts = parse_analysis(text(row["analysis"]))
     model = parse_model(parts.model)
     kind = "windows" if window_seconds(parts.task) is not None else parts.task
-    return level, parts.kind, parts.region, kind, model.rule, model.architecture, parts.metric, parts.split, parts.what
+    place = (level, parts.kind, parts.region, kind, model.rule, model.architecture, parts.metric, parts.split)
+    return (*place, parts.what, parts.modality)
 
 
 def _number(row: Row, name: str) -> float:
@@ -153,7 +155,7 @@ def heading(rows: Sequence[Row], architecture: bool = False) -> str:
     """Return what the rows have in common, in words; the architecture only where there are several."""
     parts = parse_analysis(text(rows[0]["analysis"]))
     if parts.kind == "ranking":
-        head = "Ranking of the rules by encoding" if parts.what == "encoding" else "Ranking of the rules"
+        head = "Ranking of the rules" + _RANKED.get(parts.what, "")
         return f"{head}, {parts.region}"
     if parts.kind == "rsa":
         model = parse_model(parts.model)
@@ -161,6 +163,7 @@ def heading(rows: Sequence[Row], architecture: bool = False) -> str:
         return f"{alignment_words(parts.what)}, {parts.region}: {rule}"
     if parts.kind == "decoding":
         head = "Windows" if window_seconds(parts.task) is not None else _capital(task(parts.task))
+        head = f"{parts.modality.upper()}, {head[:1].lower()}{head[1:]}" if parts.modality else head
         words = [title(parts.model), metric(parts.metric), split(parts.split) if parts.split else ""]
         return f"{head}: {', '.join(word for word in words if word)}"
     return parts.task
@@ -187,6 +190,8 @@ def _different(names: Sequence[AnalysisName]) -> list[str]:
     found = [count(len(layers), "layer")] if len(layers) > 1 else []
     found += [count(len(sizes), "picture size")] if len(sizes) > 1 else []
     found += [f"{listed([f'{w:g}' for w in windows])} s"] if windows else []
+    moments = {name.when for name in names if name.when}
+    found += [count(len(moments), "stretch of time", "stretches of time")] if moments else []
     return found + ([count(len(seeds), "seed")] if len(seeds) > 1 else [])
 
 
@@ -225,6 +230,7 @@ def _strip(rows: Sequence[Row], ends: tuple[float, float]) -> str:
 def _tip(row: Row) -> str:
     name = parse_analysis(text(row["analysis"]))
     place = parse_model(name.model).words if name.kind == "rsa" else task(name.task)
+    place += f", {name.when}" if name.when else ""
     who = "" if row["level"] == "group" else f", subject {text(row['subject'])}"
     return (
         f"{place}{who}: {show(_number(row, 'score'))}, {verdict_words(text(row['verdict']), text(row['explained_by']))}"

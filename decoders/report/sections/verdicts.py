@@ -130,6 +130,11 @@ def _caption(bare: Sequence[str], data: Data) -> str:
             "Intervals of alignment hold for new stimuli, subjects and seeds and are wide with few seeds; its p comes "
             "from permuted stimulus labels. So p can be small while the interval holds zero. "
         )
+    if any(str(row[0]).startswith("time ") for row in data.rows):
+        words += (
+            "Alignment in time has a row for every significant cluster, at its peak: the p is that of the search over "
+            "all models and moments, the score is the highest of the cluster. "
+        )
     return words.strip()
 
 
