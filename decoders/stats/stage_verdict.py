@@ -1,4 +1,4 @@
-"""Stage `verdict`: what the tables of decoding, alignment (in space and time) and fusion support."""
+"""Stage `verdict`: what the tables of decoding and alignment support."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ import pandas as pd
 
 from decoders.config import AlignmentSettings
 from decoders.stage import Job
-from decoders.stats.timed_verdicts import fusion_verdicts, time_verdicts
 from decoders.stats.verdicts import alignment_verdicts, decoding_verdicts, encoding_verdicts
 from decoders.store.tables import COLUMNS, read_table, write_table
 
 _ALIGNMENT = ("scores", "ceilings", "inference")
-_TIME = ("time_scores", "time_ceilings", "time_inference", "time_clusters")
 _LABELS = ("subject", "split", "seed", "region", "model", "reference")
 
 
@@ -28,11 +26,6 @@ def run(job: Job) -> None:
     if job.inputs.get("encoding"):
         scores, inference = (read_table(job.input(name), _LABELS) for name in ("encoding_scores", "encoding"))
         tables.append(encoding_verdicts(scores, inference, alpha))
-    if job.inputs.get("time_inference"):
-        scores, ceilings, inference, clusters = (read_table(job.input(name), _LABELS) for name in _TIME)
-        tables.append(time_verdicts(scores, ceilings, inference, clusters, alpha))
-    if job.inputs.get("fusion_table"):
-        tables.append(fusion_verdicts(read_table(job.input("fusion_table"), _LABELS), alpha))
     if not tables:
         # A study may stop at preprocessing or at its networks: it then claims nothing.
         tables.append(pd.DataFrame(columns=list(COLUMNS["verdicts"])))

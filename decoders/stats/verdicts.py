@@ -27,8 +27,6 @@ No other number here is computed anew: all are copied from the tables.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-
 import numpy as np
 import pandas as pd
 
@@ -83,7 +81,7 @@ def decoding_verdicts(scores: pd.DataFrame, alpha: float) -> pd.DataFrame:
             controls = table[is_control & _same(table, row, place) & _control_of(table, row["model"])]
             # A control of another split was scored on other samples: it says nothing here.
             rows.append(_decoding_row(row, controls[_same(controls, row, ["split"])], alpha))
-    return verdict_rows(rows)
+    return _table(rows)
 
 
 def _corrected(table: pd.DataFrame) -> pd.DataFrame:
@@ -161,42 +159,16 @@ def alignment_verdicts(
     who = {"level": "group", "subject": None} if len(subjects) > 1 else {"level": "subject", "subject": subjects[0]}
     comparator = scores["comparator"].iloc[0]
     limits = ceilings[ceilings["comparator"] == comparator].set_index("region")
-
-    def ceiling(region: str) -> dict[str, object]:
-        return limits.loc[region, ["ceiling_low", "ceiling_high"]].to_dict() if region in limits.index else {}
-
-    return verdict_rows(family_verdicts(inference, who, ceiling, alpha, kind))
-
-
-def family_verdicts(
-    inference: pd.DataFrame,
-    who: Mapping[str, object],
-    ceiling: Callable[[str], Mapping[str, object]],
-    alpha: float,
-    kind: str,
-) -> list[dict[str, object]]:
-    """Return the rows of a table of tests: a ranking per region, then every network layer and user model.
-
-    Parameters
-    ----------
-    inference : DataFrame
-    who : mapping
-        Level and subject of the rows.
-    ceiling : callable
-        From a region to its noise ceiling; empty where it has none.
-    alpha : float
-    kind : str
-        Head of the names of the analyses.
-    """
-    rows: list[dict[str, object]] = []
+    rows = []
     for region in inference.loc[_family(inference, "models against chance"), "region"].unique():
         here = inference[inference["region"] == region]
+        ceiling = limits.loc[region, ["ceiling_low", "ceiling_high"]].to_dict() if region in limits.index else {}
         rows += [{**who, **row} for row in _ranking(here, region, alpha, kind)]
         controls = here[_family(here, "models against controls")].set_index("model")
         for row in here[_family(here, "models against chance")].to_dict("records"):
             if not str(row["model"]).startswith(_CONTROL):
-                rows.append({**who, **ceiling(region), **_alignment_row(row, controls, alpha, kind)})
-    return rows
+                rows.append({**who, **ceiling, **_alignment_row(row, controls, alpha, kind)})
+    return _table(rows)
 
 
 def encoding_verdicts(scores: pd.DataFrame, inference: pd.DataFrame, alpha: float) -> pd.DataFrame:
@@ -242,11 +214,10 @@ def _ranking(here: pd.DataFrame, region: str, alpha: float, kind: str) -> list[d
     surviving = pairs[pairs["p_corrected"] <= alpha]
     row = {"analysis": f"{kind} ranking of rules, {region}", "n": pairs["n_subjects"].iloc[0]}
     smallest = pairs["p_corrected"].min()
-    return [{**row, "p_corrected": smallest, "verdict": ranking_sentence(pairs, surviving)}]
+    return [{**row, "p_corrected": smallest, "verdict": _ranking_sentence(pairs, surviving)}]
 
 
-def ranking_sentence(pairs: pd.DataFrame, surviving: pd.DataFrame) -> str:
-    """Return what the surviving contrasts of rules (with their signs as `estimate`) support."""
+def _ranking_sentence(pairs: pd.DataFrame, surviving: pd.DataFrame) -> str:
     if surviving.empty:
         return NO_RANKING
     rules = surviving[["model", "reference"]].map(lambda name: str(name).split(" ", 1)[0])
@@ -260,8 +231,7 @@ def ranking_sentence(pairs: pd.DataFrame, surviving: pd.DataFrame) -> str:
     return f"{len(surviving)} of {len(pairs)} contrasts of rules survive correction; see the table for layer and size"
 
 
-def verdict_rows(rows: Sequence[Mapping[str, object]]) -> pd.DataFrame:
-    """Return rows as a table with the columns of `verdicts`."""
+def _table(rows: list[dict[str, object]]) -> pd.DataFrame:
     from decoders.store.tables import COLUMNS
 
     return pd.DataFrame(rows, columns=list(COLUMNS["verdicts"]))

@@ -1,7 +1,7 @@
 """Alignment in time, fusion and sensors on the page: what is drawn is what the tables and arrays hold."""
 
 import pytest
-from made_up_meg import MegResults
+from made_up_meg_results import MegResults
 
 from decoders.report.stage import run
 
