@@ -135,8 +135,17 @@ STAGES: dict[str, Stage] = {
         "decoders.alignment.encoding.stage",
         (*_COMPARED, *(f"alignment.{key}" for key in ("task", "regions", "controls", "encoding"))),
     ),
+    "fusion": Stage(
+        "decoders.alignment.fusion.stage",
+        (
+            *_COMPARED,
+            *(f"alignment.{key}" for key in ("comparators", "alpha")),
+            *(f"alignment.fusion.{key}" for key in ("n_permutations", "reference", "stimuli", "models")),
+        ),
+    ),
     "searchlight-models": Stage(
-        "decoders.alignment.stage_searchlight_models", ("alignment.layers", "alignment.models")
+        "decoders.alignment.stage_searchlight_models",
+        ("alignment.layers", "alignment.models", "alignment.comparators", "alignment.fusion.map_times_ms"),
     ),
     "searchlight": Stage(
         "decoders.alignment.stage_searchlight",
