@@ -57,16 +57,18 @@ def fusion_clusters(curves: NDArray[np.float64], n_permutations: int, seed: int)
         Formed at p = .05 (one-sided t); times are neighbours within a region alone, and the largest mass is taken over
         all regions, which holds the family-wise error over both (Maris & Oostenveld 2007).
     """
+    from mne import use_log_level
     from mne.stats import combine_adjacency, permutation_cluster_1samp_test
     from scipy.sparse import csr_array
     from scipy.stats import t
 
     n_people, n_regions, n_times = curves.shape
     neighbours = combine_adjacency(csr_array((n_regions, n_regions)), n_times)
-    values, masks, p, _ = permutation_cluster_1samp_test(
-        curves, t.isf(FORMING_P, n_people - 1), n_permutations, tail=1, adjacency=neighbours, seed=seed,
-        out_type="mask", verbose="error",
-    )  # fmt: skip
+    with use_log_level("error"):
+        values, masks, p, _ = permutation_cluster_1samp_test(
+            curves, t.isf(FORMING_P, n_people - 1), n_permutations, tail=1, adjacency=neighbours, seed=seed,
+            out_type="mask",
+        )  # fmt: skip
     found = []
     for mask, share in zip(masks, p, strict=True):
         region, times = np.nonzero(mask)
@@ -98,6 +100,6 @@ def clusters_of_regions(study: Study, scores: Mapping[str, Scores], n_permutatio
     found = []
     for numbers in groups.values():
         curves = np.array([scores[study.pairs[number].region].full.T for number in numbers]).transpose(1, 0, 2)
-        for cluster in fusion_clusters(curves, n_permutations, seed):
-            found.append(replace(cluster, region=numbers[cluster.region], p=min(1.0, cluster.p * len(groups))))
+        here = fusion_clusters(curves, n_permutations, seed)
+        found += [replace(item, region=numbers[item.region], p=min(1.0, item.p * len(groups))) for item in here]
     return found

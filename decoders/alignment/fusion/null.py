@@ -3,14 +3,14 @@
 A commonality is above zero only where MEG, fMRI and model are *all* related to each other. Relabelling one of the three
 breaks two relations at once: its null is far narrower than what chance gives where a model is related to MEG alone, or
 to fMRI alone, and a test by it alone calls such models significant about every second time (the tests hold a
-simulation). So the p of a commonality is the largest of four: of the commonality itself, of model with MEG, of model with
-fMRI, and of fMRI with MEG (intersection-union; Berger 1982, Technometrics 24:295).
+simulation). So the p of a commonality is the largest of four: of the commonality itself, of model with MEG, of model
+with fMRI, and of fMRI with MEG (intersection-union; Berger 1982, Technometrics 24:295).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +37,7 @@ class Statistics:
     fusion: NDArray[np.float64]
     sensors: NDArray[np.float64]
     regions: NDArray[np.float64]
-    shared: NDArray[np.float64] | NDArray[np.float32]
+    shared: NDArray[Any]
 
 
 def observed_statistics(prepared: Prepared, averaging: NDArray[np.float64]) -> Statistics:
@@ -170,7 +170,7 @@ def _related(observed: Statistics, null: Statistics, correction: Literal["max", 
     return first, second
 
 
-def _family(observed: NDArray[np.float64], null: NDArray[np.float64], correction: Literal["max", "fdr"]) -> Tested:
+def _family(observed: NDArray[Any], null: NDArray[Any], correction: Literal["max", "fdr"]) -> Tested:
     values, draws = observed.ravel(), null.reshape(len(null), -1)
     p = permutation_p(values, draws)
     corrected = max_statistic(values, draws) if correction == "max" else fdr(p)

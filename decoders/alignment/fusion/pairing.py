@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from decoders.alignment.comparators import pool
 from decoders.alignment.contrasts import MIN_STIMULI
 from decoders.alignment.models import Stimuli, reorder
-from decoders.alignment.stage import Recorded
+from decoders.alignment.recorded import Recorded
 from decoders.errors import InputError
 from decoders.store.arrays import read_arrays
 

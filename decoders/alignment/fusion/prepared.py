@@ -141,8 +141,8 @@ class Resampler:
 
     def prepare(self, count: NDArray[np.int64] | None = None) -> Prepared:
         """Return the prepared RDMs when each stimulus is drawn so often (once each when None); copies are dropped."""
-        count = np.ones(self.study.n_stimuli) if count is None else count.astype(np.float64)
-        weights = count[self._rows] * count[self._columns]
+        drawn = np.ones(self.study.n_stimuli) if count is None else count.astype(np.float64)
+        weights = drawn[self._rows] * drawn[self._columns]
         pairs = np.flatnonzero(weights)
         values = self._all[:, pairs] if self._ranked is None else self._ranked.ranks(weights, pairs)
         unit = unit_rows(values, weights[pairs], self.plain != "cosine")

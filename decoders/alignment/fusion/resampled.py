@@ -214,7 +214,9 @@ def _all_df(
 ) -> NDArray[np.float64]:
     df = np.empty(variance.shape)
     for place in np.ndindex(variance.shape):
-        df[place] = effective_df(float(variance[place]), {key: float(part[place]) for key, part in parts.items()}, levels)
+        df[place] = effective_df(
+            float(variance[place]), {key: float(part[place]) for key, part in parts.items()}, levels
+        )
     return df
 
 

@@ -12,7 +12,14 @@ from numpy.typing import NDArray
 
 from decoders.alignment.fusion.clusters import MIN_PEOPLE, clusters_of_regions
 from decoders.alignment.fusion.latencies import latency_table
-from decoders.alignment.fusion.null import Statistics, Tested, fusion_p, observed_statistics, relabelled_statistics, shared_p
+from decoders.alignment.fusion.null import (
+    Statistics,
+    Tested,
+    fusion_p,
+    observed_statistics,
+    relabelled_statistics,
+    shared_p,
+)
 from decoders.alignment.fusion.pairing import (
     HOW,
     choose_reference,
@@ -34,7 +41,8 @@ from decoders.alignment.fusion.tables import (
 from decoders.alignment.inference import Plan
 from decoders.alignment.models import Models, Stimuli
 from decoders.alignment.partial import PLAIN
-from decoders.alignment.stage import gather_models, read_recorded
+from decoders.alignment.recorded import read_recorded
+from decoders.alignment.stage import gather_models
 from decoders.stage import Job
 from decoders.stats.permutation import label_permutations
 from decoders.store.arrays import Array, read_arrays, write_arrays

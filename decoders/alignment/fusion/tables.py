@@ -91,7 +91,9 @@ def _timed(
                 rows.append(item)
                 labels.append((pair.region, time, len(pair.people)))
     first = scores[study.pairs[0].region]
-    table = contrast_family(name, "", rows, first, replace(plan, comparator=PLAIN[plan.comparator]), rng, "greater", note)
+    table = contrast_family(
+        name, "", rows, first, replace(plan, comparator=PLAIN[plan.comparator]), rng, "greater", note
+    )
     table["region"], table["time"], table["n_subjects"] = (list(part) for part in zip(*labels, strict=True))
     return table
 
@@ -183,8 +185,8 @@ def cluster_table(study: Study, clusters: Sequence[Cluster], n_flips: int) -> pd
 
     times = study.sensor.times
     method = (
-        f"sign flips of people ({n_flips}, or all), clusters at p = {FORMING_P} one-sided, mass = sum of t, largest over "
-        "all regions"
+        f"sign flips of people ({n_flips}, or all), clusters at p = {FORMING_P} one-sided, mass = sum of t, "
+        "largest over all regions"
     )
     rows = [
         {
