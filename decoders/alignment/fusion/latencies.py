@@ -26,7 +26,7 @@ _WHAT = {
 
 
 def course_draws(scores: Scores) -> dict[Factors, NDArray[np.float64]]:
-    """Return mean courses (n_resamples, n_times) when exactly these factors are resampled; under no factor, as they are."""
+    """Return mean courses (n_resamples, n_times) when exactly these factors are resampled; for none, as they are."""
     n_people = scores.full.shape[1]
     draws = {frozenset[str](): scores.full.mean(axis=1)[None]}
     if scores.resampled is not None:

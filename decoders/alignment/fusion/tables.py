@@ -72,7 +72,7 @@ def _cluster_p(shape: tuple[int, ...], clusters: Sequence[Cluster]) -> NDArray[n
 def partial_table(
     study: Study, scores: Mapping[str, Scores], plan: Plan, how: str, rng: np.random.Generator
 ) -> pd.DataFrame:
-    """Return MEG with fMRI beyond linear mixtures of all control RDMs, one-sided bootstrap test over the whole family."""
+    """Return MEG with fMRI beyond linear mixtures of all control RDMs: one-sided bootstrap test over the family."""
     if not scores:
         return pd.DataFrame()
     note = f"{how}; partial, {study.n_controls} control RDMs held constant together"
@@ -134,7 +134,7 @@ def window_tables(
     study: Study, observed: Statistics, null: Statistics, resampled: Resampled, windows: Windows, plan: Plan,
     most: NDArray[np.float64], rng: np.random.Generator,
 ) -> list[pd.DataFrame]:  # fmt: skip
-    """Return, per region, the families of alignment on the commonality averaged over the times at which fusion survives.
+    """Return, per region, the families of alignment on the commonality averaged over times at which fusion survives.
 
     The window depends on MEG and fMRI alone, so that relabelling the models is a fair null within it.
     """
