@@ -2,7 +2,8 @@
 
 *Fusion of a region.* Above chance where the corrected p of any time is at or below alpha. Above all controls where,
 also at some time, the fusion beyond linear mixtures of all control RDMs survives in its own family. Otherwise it is
-*explained by* the control with the largest commonality at the peak of the region's fusion.
+*explained by* the control with the largest commonality at the peak of the region's fusion (where that share does not
+survive: by all controls together).
 
 *Commonality of models.* The families of alignment, on the commonality averaged over the times at which fusion survives;
 a region without such a time has no row.
@@ -18,6 +19,8 @@ from decoders.stats.verdicts import UNTESTED, judged_families, verdict
 from decoders.store.tables import COLUMNS
 
 _CONTROL = "control:"
+# No single one has a share that survives, and yet nothing is left beyond them.
+TOGETHER = "all controls together"
 
 
 def fusion_verdicts(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
@@ -72,4 +75,5 @@ def _explained_by(here: pd.DataFrame, peak: float, alpha: float) -> str:
     controls = shared[shared["model"].astype(str).str.startswith(_CONTROL)]
     if beyond.empty or controls.empty or controls["estimate"].isna().all():
         return UNTESTED
-    return str(controls.loc[controls["estimate"].idxmax(), "model"]).removeprefix(_CONTROL)
+    best = controls.loc[controls["estimate"].idxmax()]
+    return str(best["model"]).removeprefix(_CONTROL) if best["p_corrected"] <= alpha else TOGETHER

@@ -87,7 +87,7 @@ def _row(
     n_people = scores.full.shape[1]
     levels = {"stimuli": scores.n_stimuli} | ({"subjects": n_people} if n_people > 1 else {})
     estimate = float(draws[frozenset()][0])
-    parts = {key: float(np.nanvar(draws[key], ddof=1)) for key in factor_sets(levels)}
+    parts = {key: _variance(draws[key]) for key in factor_sets(levels)}
     variance = float(crossed_variance(parts, levels))
     df = effective_df(variance, parts, levels)
     low, high = t_interval(np.array([estimate]), np.array([variance]), df)
@@ -101,3 +101,8 @@ def _row(
         "ci_low": float(low[0]), "ci_high": float(high[0]), "p": p, "n_subjects": n_people, "method": method,
         "p_corrected": float("nan"),
     }  # fmt: skip
+
+
+def _variance(draws: NDArray[np.float64]) -> float:
+    known = draws[np.isfinite(draws)]
+    return float(known.var(ddof=1)) if len(known) > 1 else float("nan")
