@@ -71,12 +71,12 @@ def partition(
         weights = count[rows] * count[columns]
         pairs = np.flatnonzero(weights)
         values = [table.ranks(weights, pairs) for table in ranked] if ranked else [rdms[:, pairs] for rdms in sets]
-        parts.append(_once(*(_unit(rdms, weights[pairs], plain != "cosine") for rdms in values)))
+        parts.append(_once(*(unit_rows(rdms, weights[pairs], plain != "cosine") for rdms in values)))
     partial, unique, shared = (np.stack(part) for part in zip(*parts, strict=True))
     return Parts(partial, unique, shared)
 
 
-def _unit(rdms: NDArray[np.float64], weights: NDArray[np.float64], centre: bool) -> NDArray[np.float64]:
+def unit_rows(rdms: NDArray[np.float64], weights: NDArray[np.float64], centre: bool) -> NDArray[np.float64]:
     """Return rows of norm 1 whose inner product is the weighted correlation or cosine; constant ones become 0."""
     if centre:
         rdms = rdms - (rdms @ weights / weights.sum())[:, None]
@@ -89,7 +89,7 @@ def _unit(rdms: NDArray[np.float64], weights: NDArray[np.float64], centre: bool)
 def _once(
     models: NDArray[np.float64], controls: NDArray[np.float64], recorded: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    basis = _basis(controls)
+    basis = basis_of(controls)
     in_models, in_recorded = models @ basis.T, recorded @ basis.T
     left_models = 1 - (in_models**2).sum(axis=1)
     left_recorded = 1 - (in_recorded**2).sum(axis=1)
@@ -103,7 +103,7 @@ def _once(
     return partial, unique, together**2 - unique
 
 
-def _basis(controls: NDArray[np.float64]) -> NDArray[np.float64]:
+def basis_of(controls: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return orthonormal rows that span the controls; controls may be copies of each other."""
     _, singular, right = np.linalg.svd(controls, full_matrices=False)
     return np.asarray(right[singular > 1e-8])

@@ -82,8 +82,9 @@ _SPLITS = {
 _NEW_PERSON = re.compile(r"^held_out_subject_(all|\d+)_runs$")
 _REST = re.compile(r"(split|seed) (\S+?)(?=,|$)")
 _RSA = re.compile(
-    r"^(?P<what>rsa|encoding|time|fusion|commonality) (?P<region>.+?): (?P<model>.+?)(, (?P<when>-?\d+ to -?\d+ ms))?$"
+    r"^(?P<what>rsa|encoding|time|commonality) (?P<region>.+?): (?P<model>.+?)(, (?P<when>-?\d+ to -?\d+ ms))?$"
 )
+_FUSION = re.compile(r"^(?P<what>fusion) (?P<region>.+?): (?P<when>.+)$")
 _DECODED = re.compile(
     r"^((?P<modality>meg|eeg) )?(?P<task>\w[\w.]*): (?P<model>[\w:]+), (?P<metric>\w+)(?P<rest>, .*)?$"
 )
@@ -95,6 +96,7 @@ _ALIGNMENT = {
     "fusion": "Fusion",
     "commonality": "Share of the fusion",
 }
+_MOMENT = re.compile(r"^meg:(\d+)ms$")
 _WINDOW = re.compile(r"^window_(\d+(?:\.\d+)?)s$")
 
 
@@ -196,6 +198,8 @@ def parse_analysis(name: str) -> AnalysisName:
         return AnalysisName("ranking", ranking["region"], what=ranking["what"])
     if rsa := _RSA.match(name):
         return AnalysisName("rsa", rsa["region"], rsa["model"], what=rsa["what"], when=rsa["when"] or "")
+    if fused := _FUSION.match(name):
+        return AnalysisName("rsa", fused["region"], what="fusion", when=fused["when"])
     if decoded := _DECODED.match(name):
         rest = dict(_REST.findall(decoded["rest"] or ""))
         parts = (rest.get("split", ""), rest.get("seed", ""))
@@ -206,7 +210,9 @@ def parse_analysis(name: str) -> AnalysisName:
 
 def analysis(name: str) -> str:
     """Return the words for an analysis of the verdict table."""
-    rsa, decoded = _RSA.match(name), _DECODED.match(name)
+    rsa, decoded, fused = _RSA.match(name), _DECODED.match(name), _FUSION.match(name)
+    if fused:
+        return f"Fusion of MEG and fMRI, {fused['region']}: {fused['when']}"
     if ranking := _RANKING.match(name):
         return f"{alignment_words(ranking['what'])}, ranking of the rules, {ranking['region']}"
     if rsa:
@@ -246,7 +252,9 @@ def level(name: str) -> str:
 
 
 def model_words(name: str) -> str:
-    """Return the words for a control, a user's model or a layer of a network; a region stays as it is."""
+    """Return the words for a control, a user's model, a layer of a network or a MEG time; a region stays."""
+    if moment := _MOMENT.match(name):
+        return f"MEG at {moment[1]} ms"
     return title(name) if is_control(name) else parse_model(name).words if " " in name else name
 
 

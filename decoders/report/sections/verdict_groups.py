@@ -160,7 +160,7 @@ def heading(rows: Sequence[Row], architecture: bool = False) -> str:
     if parts.kind == "rsa":
         model = parse_model(parts.model)
         rule = title(model.rule) + (f" ({model.architecture})" if architecture and model.architecture else "")
-        return f"{alignment_words(parts.what)}, {parts.region}: {rule}"
+        return f"{alignment_words(parts.what)}, {parts.region}" + (f": {rule}" if rule else "")
     if parts.kind == "decoding":
         head = "Windows" if window_seconds(parts.task) is not None else _capital(task(parts.task))
         head = f"{parts.modality.upper()}, {head[:1].lower()}{head[1:]}" if parts.modality else head
@@ -230,7 +230,7 @@ def _strip(rows: Sequence[Row], ends: tuple[float, float]) -> str:
 def _tip(row: Row) -> str:
     name = parse_analysis(text(row["analysis"]))
     place = parse_model(name.model).words if name.kind == "rsa" else task(name.task)
-    place += f", {name.when}" if name.when else ""
+    place = ", ".join(part for part in (place, name.when) if part)
     who = "" if row["level"] == "group" else f", subject {text(row['subject'])}"
     return (
         f"{place}{who}: {show(_number(row, 'score'))}, {verdict_words(text(row['verdict']), text(row['explained_by']))}"
