@@ -133,6 +133,74 @@ ENTRIES: dict[str, str] = {
   journal = {Nature Neuroscience}, year = {2023}, volume = {26}, pages = {858--866},
   doi = {10.1038/s41593-023-01304-9}
 }""",
+    "mne": """@article{gramfort2013mne,
+  author = {Gramfort, Alexandre and Luessi, Martin and Larson, Eric and Engemann, Denis A. and others},
+  title = {{MEG} and {EEG} data analysis with {MNE-Python}}, journal = {Frontiers in Neuroscience}, year = {2013},
+  volume = {7}, pages = {267}, doi = {10.3389/fnins.2013.00267}
+}""",
+    "mne_bids": """@article{appelhoff2019mnebids,
+  author = {Appelhoff, Stefan and Sanderson, Matthew and Brooks, Teon L. and van Vliet, Marijn and others},
+  title = {{MNE-BIDS}: Organizing electrophysiological data into the {BIDS} format and facilitating their analysis},
+  journal = {Journal of Open Source Software}, year = {2019}, volume = {4}, number = {44}, pages = {1896},
+  doi = {10.21105/joss.01896}
+}""",
+    "meg_bids": """@article{niso2018megbids,
+  author = {Niso, Guiomar and Gorgolewski, Krzysztof J. and Bock, Elizabeth and others},
+  title = {{MEG-BIDS}, the brain imaging data structure extended to magnetoencephalography},
+  journal = {Scientific Data}, year = {2018}, volume = {5}, pages = {180110}, doi = {10.1038/sdata.2018.110}
+}""",
+    "sss": """@article{taulu2005sss,
+  author = {Taulu, Samu and Kajola, Matti},
+  title = {Presentation of electromagnetic multichannel data: the signal space separation method},
+  journal = {Journal of Applied Physics}, year = {2005}, volume = {97}, number = {12}, pages = {124905},
+  doi = {10.1063/1.1935742}
+}""",
+    "tsss": """@article{taulu2006tsss,
+  author = {Taulu, Samu and Simola, Juha},
+  title = {Spatiotemporal signal space separation method for rejecting nearby interference in {MEG} measurements},
+  journal = {Physics in Medicine and Biology}, year = {2006}, volume = {51}, number = {7}, pages = {1759--1768},
+  doi = {10.1088/0031-9155/51/7/008}
+}""",
+    "crossnobis": """@article{walther2016crossnobis,
+  author = {Walther, Alexander and Nili, Hamed and Ejaz, Naveed and Alink, Arjen and Kriegeskorte, Nikolaus and
+  Diedrichsen, J{\\"o}rn},
+  title = {Reliability of dissimilarity measures for multi-voxel pattern analysis}, journal = {NeuroImage},
+  year = {2016}, volume = {137}, pages = {188--200}, doi = {10.1016/j.neuroimage.2015.12.012}
+}""",
+    "clusters": """@article{maris2007clusters,
+  author = {Maris, Eric and Oostenveld, Robert},
+  title = {Nonparametric statistical testing of {EEG}- and {MEG}-data}, journal = {Journal of Neuroscience Methods},
+  year = {2007}, volume = {164}, number = {1}, pages = {177--190}, doi = {10.1016/j.jneumeth.2007.03.024}
+}""",
+    "tfce": """@article{smith2009tfce,
+  author = {Smith, Stephen M. and Nichols, Thomas E.},
+  title = {Threshold-free cluster enhancement: addressing problems of smoothing, threshold dependence and localisation
+  in cluster inference},
+  journal = {NeuroImage}, year = {2009}, volume = {44}, number = {1}, pages = {83--98},
+  doi = {10.1016/j.neuroimage.2008.03.061}
+}""",
+    "generalisation": """@article{king2014generalization,
+  author = {King, Jean-R{\\'e}mi and Dehaene, Stanislas},
+  title = {Characterizing the dynamics of mental representations: the temporal generalization method},
+  journal = {Trends in Cognitive Sciences}, year = {2014}, volume = {18}, number = {4}, pages = {203--210},
+  doi = {10.1016/j.tics.2014.01.002}
+}""",
+    "fusion": """@article{cichy2014fusion,
+  author = {Cichy, Radoslaw Martin and Pantazis, Dimitrios and Oliva, Aude},
+  title = {Resolving human object recognition in space and time}, journal = {Nature Neuroscience}, year = {2014},
+  volume = {17}, number = {3}, pages = {455--462}, doi = {10.1038/nn.3635}
+}""",
+    "commonality": """@article{hebart2018commonality,
+  author = {Hebart, Martin N. and Bankson, Brett B. and Harel, Assaf and Baker, Chris I. and Cichy, Radoslaw M.},
+  title = {The representational dynamics of task and object processing in humans}, journal = {eLife}, year = {2018},
+  volume = {7}, pages = {e32816}, doi = {10.7554/eLife.32816}
+}""",
+    "defossez2023": """@article{defossez2023decoding,
+  author = {D{\\'e}fossez, Alexandre and Caucheteux, Charlotte and Rapin, J{\\'e}r{\\'e}my and Kabeli, Ori and
+  King, Jean-R{\\'e}mi},
+  title = {Decoding speech perception from non-invasive brain recordings}, journal = {Nature Machine Intelligence},
+  year = {2023}, volume = {5}, number = {10}, pages = {1097--1107}, doi = {10.1038/s42256-023-00714-5}
+}""",
 }
 
 

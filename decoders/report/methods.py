@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from decoders.data.registry import registry
+from decoders.report import methods_meg
 from decoders.report.words import comparator_words, control_title, count, listed, text, title
 
 
@@ -21,7 +22,10 @@ def methods(settings: Any, manifest: pd.DataFrame, packages: Mapping[str, str]) 
     packages : mapping of str to str
         Versions.
     """
-    paragraphs = [_data(settings, manifest), _preprocessing(settings.preprocess)]
+    block = None if methods_meg.only_sensors(manifest) else settings.preprocess
+    in_time = settings.alignment is not None and settings.alignment.time is not None
+    paragraphs = [_data(settings, manifest), _preprocessing(block)]
+    paragraphs.append(methods_meg.sensor_preprocessing(settings.preprocess, manifest, in_time))
     if settings.decoding is not None:
         paragraphs += [
             _names(settings.decoding.names),
@@ -29,13 +33,17 @@ def methods(settings: Any, manifest: pd.DataFrame, packages: Mapping[str, str]) 
             _voxels(settings.decoding.voxels),
             _free_text(settings.decoding.free_text),
             _across(settings.decoding.across),
+            methods_meg.decoding(settings.decoding.meg),
         ]
-    paragraphs += [_learning(settings.learning), _alignment(settings.alignment), _software(settings, packages)]
+    paragraphs += [_learning(settings.learning), _alignment(settings.alignment)]
+    paragraphs += [methods_meg.in_time(settings.alignment), methods_meg.fusion(settings.alignment)]
+    paragraphs.append(_software(settings, packages))
     return "\n\n".join(paragraph for paragraph in paragraphs if paragraph)
 
 
-def works(settings: Any, packages: Mapping[str, str]) -> list[str]:
+def works(settings: Any, packages: Mapping[str, str], manifest: pd.DataFrame | None = None) -> list[str]:
     """Return the keys of the works to cite."""
+    manifest = pd.DataFrame() if manifest is None else manifest
     found = [
         name
         for name in ("numpy", "scipy", "scikit-learn", "nibabel", "snakemake")
@@ -43,7 +51,7 @@ def works(settings: Any, packages: Mapping[str, str]) -> list[str]:
     ]
     if settings.data.source == "bids":
         found.append("bids")
-    if settings.preprocess is not None:
+    if settings.preprocess is not None and not methods_meg.only_sensors(manifest):
         found += ["nilearn", "fd"] + (["lss"] if settings.preprocess.estimates == "lss" else [])
     if settings.decoding is not None:
         found += ["torch", "shrinkage"] if settings.decoding.names else []
@@ -55,7 +63,7 @@ def works(settings: Any, packages: Mapping[str, str]) -> list[str]:
         found += ["torch", *settings.learning.rules]
     if settings.alignment is not None:
         found += ["rsa", "ceiling", "inference"] + (["fdr"] if settings.alignment.correction == "fdr" else [])
-    return found
+    return found + methods_meg.works(settings, manifest)
 
 
 _FEATURES = {

@@ -1,4 +1,4 @@
-"""Stage `verdict`: what the tables of decoding, alignment and fusion support."""
+"""Stage `verdict`: what the tables of decoding, alignment (also in time) and fusion support."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from decoders.config import AlignmentSettings
 from decoders.stage import Job
 from decoders.stats.verdicts import alignment_verdicts, decoding_verdicts, encoding_verdicts
 from decoders.stats.verdicts_fusion import fusion_verdicts
+from decoders.stats.verdicts_time import time_verdicts
 from decoders.store.tables import COLUMNS, read_table, write_table
 
 _ALIGNMENT = ("scores", "ceilings", "inference")
+_TIME = ("time_scores", "time_ceilings", "time_inference", "time_clusters")
 _LABELS = ("subject", "split", "seed", "region", "model", "reference")
 
 
@@ -27,6 +29,9 @@ def run(job: Job) -> None:
     if job.inputs.get("encoding"):
         scores, inference = (read_table(job.input(name), _LABELS) for name in ("encoding_scores", "encoding"))
         tables.append(encoding_verdicts(scores, inference, alpha))
+    if job.inputs.get("time_inference"):
+        scores, ceilings, inference, clusters = (read_table(job.input(name), _LABELS) for name in _TIME)
+        tables.append(time_verdicts(scores, ceilings, inference, clusters, alpha))
     if job.inputs.get("fusion"):
         tables.append(fusion_verdicts(read_table(job.input("fusion"), _LABELS), alpha))
     if not tables:

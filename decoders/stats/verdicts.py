@@ -22,7 +22,7 @@ them. A model that is higher than its controls, but not significantly so, is *ex
 *Ranking of rules.* From the family "rules against rules" of a region, all layers and picture sizes included. No
 surviving contrast: ``no ranking supported``. A pair whose sign changes with layer or size: none is supported either.
 
-*Fusion.* See `decoders.stats.verdicts_fusion`.
+*Alignment in time, fusion.* See `decoders.stats.verdicts_time` and `decoders.stats.verdicts_fusion`.
 
 No other number here is computed anew: all are copied from the tables.
 """
@@ -237,10 +237,11 @@ def _ranking(here: pd.DataFrame, region: str, alpha: float, kind: str) -> list[d
     surviving = pairs[pairs["p_corrected"] <= alpha]
     row = {"analysis": f"{kind} ranking of rules, {region}", "n": pairs["n_subjects"].iloc[0]}
     smallest = pairs["p_corrected"].min()
-    return [{**row, "p_corrected": smallest, "verdict": _ranking_sentence(pairs, surviving)}]
+    return [{**row, "p_corrected": smallest, "verdict": ranking_sentence(pairs, surviving)}]
 
 
-def _ranking_sentence(pairs: pd.DataFrame, surviving: pd.DataFrame) -> str:
+def ranking_sentence(pairs: pd.DataFrame, surviving: pd.DataFrame) -> str:
+    """Return what the surviving contrasts of rules (with their signs as `estimate`) support."""
     if surviving.empty:
         return NO_RANKING
     rules = surviving[["model", "reference"]].map(lambda name: str(name).split(" ", 1)[0])

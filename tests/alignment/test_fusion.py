@@ -57,9 +57,7 @@ def related():
     near = lambda *shape: base.mean(0) + 0.3 * rng.random((*shape, len(ROWS)))  # noqa: E731
     rows = [ModelRow("control", "control:pixel", base[0]), ModelRow("control", "control:hog", near())]
     rows += [network(near(), "backprop", str(seed)) for seed in range(3)] + [ModelRow("user", "user:own", near())]
-    return lambda comparator="spearman": made_up(
-        rng, near(3, 2), {"early": near(3), "late": near(3)}, rows, comparator
-    )
+    return lambda comparator="spearman": made_up(rng, near(3, 2), {"early": near(3), "late": near(3)}, rows, comparator)
 
 
 def r2(target, *predictors):

@@ -103,7 +103,11 @@ def _methods(results: Results, packages: Mapping[str, str]) -> Code:
 
 def _bibtex(results: Results, packages: Mapping[str, str]) -> Code:
     return Code(
-        "bibtex", "BibTeX of tools and methods", "", bibtex(works(results.settings, packages)), "references.bib"
+        "bibtex",
+        "BibTeX of tools and methods",
+        "",
+        bibtex(works(results.settings, packages, results.table("manifest"))),
+        "references.bib",
     )
 
 

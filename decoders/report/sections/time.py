@@ -12,12 +12,13 @@ from decoders.report.blocks import Data, Figure, Notice, Section, Table, parts, 
 from decoders.report.contrasts import models_of, numbers, places_in_order, scored
 from decoders.report.figures import Dot, DotRow, dot_grid
 from decoders.report.read import Results
-from decoders.report.sections.time_curves import Curves, curve_figure, curves_of, raster_figure
+from decoders.report.sections.time_curves import Curves, beyond_figure, curve_figure, curves_of, raster_figure
 from decoders.report.sections.time_maps import generalisation_figure, rdm_strip, sensor_figure
 from decoders.report.words import control_title, is_control, model_words, text, title
 
 _MOST_ROWS = 5000
 _MOST_DOTS = 48
+_MOST_ITEMS = 12
 _NUMBERS = {"n_subjects": "subjects", "n_stimuli": "stimuli", "n_seeds": "seeds"}
 
 
@@ -43,18 +44,19 @@ def section(results: Results) -> Section:
 
 
 def _curve_figures(results: Results, curves: Curves) -> list[Figure | None]:
-    return [curve_figure(results, curves), raster_figure(results, curves)]
+    return [curve_figure(results, curves), raster_figure(results, curves), beyond_figure(results)]
 
 
 def left_out(results: Results) -> Notice | None:
-    """Return who has no RDM over time, and why."""
-    file = results.first("time_rdms")
-    excluded = file.attributes.get("excluded") if file is not None else None
-    if not excluded:
-        return None
-    pairs = excluded.items() if isinstance(excluded, Mapping) else enumerate(excluded)
-    items = [f"subject {text(who)}: {text(why)}" if isinstance(excluded, Mapping) else text(why) for who, why in pairs]
-    return Notice("Left out of alignment in time", items)
+    """Return who has no RDM over time and why, and what could not be computed."""
+    file, planes = results.first("time_rdms"), results.first("time_generalisation")
+    excluded = file.attributes.get("excluded", {}) if file is not None else {}
+    items = [f"subject {text(who)}: {text(why)}" for who, why in excluded.items()]
+    if len(items) > _MOST_ITEMS:
+        items = [*items[:_MOST_ITEMS], f"and {len(items) - _MOST_ITEMS} more in alignment/time_rdms.h5"]
+    notes = planes.attributes.get("notes", {}) if planes is not None else {}
+    items += [f"generalisation of {text(what)}: {text(why)}" for what, why in notes.items()]
+    return Notice("Left out of alignment in time", items) if items else None
 
 
 def untested(results: Results, curves: Curves) -> Notice | None:
@@ -76,8 +78,9 @@ def latency_table(results: Results) -> Table | None:
     labels = {"latency_s": "latency (s)", "ci_low": "CI low (s)", "ci_high": "CI high (s)", **_NUMBERS}
     words = worded(data, {"model": model_words, "reference": model_words})
     return Table(
-        "latencies", "Latencies", "Onset: the first moment of a significant cluster; peak: the moment of the highest "
-        "score. Intervals: 95 %, bootstrap over subjects. A model without a significant cluster has no onset.",
+        "latencies", "Latencies", "When each model begins to weigh in the RDMs of the sensors, and when it weighs "
+        "most: by itself (less chance) or beyond the other controls. Intervals: 95 %, bootstrap over subjects. A model "
+        "without a significant cluster has no latency. How each was found is in the download.",
         data, labels, filters=("region", "measure", "model"), first=16, hide=(*bare, "method"), words=words,
     )  # fmt: skip
 
@@ -86,26 +89,29 @@ def latency_figure(results: Results) -> Figure | None:
     """Return onsets and peaks with their intervals, the last layer of each network and the controls."""
     table = results.table("latencies")
     table = table[np.isfinite(numbers(table, "latency_s"))]
-    if "reference" in table:
-        table = table[table["reference"].map(text).isin(["chance", ""])]
     models = models_of(list(table["model"]))
     places = places_in_order(list(models.values()))
-    kept = [name for name, model in models.items() if not model.layer or model.place == places[0]]
+    kept = [name for name, model in models.items() if not model.layer or model.place == places[0]][:_MOST_DOTS]
     drawings = []
-    for region, here in table[table["model"].isin(kept)].groupby("region", sort=False, dropna=False):
-        drawn = kept[:_MOST_DOTS]
-        rows = [_latency_row(here[here["model"] == name], name, models[name].rule) for name in drawn]
-        rows.sort(key=lambda row: row.control)
+    groups = table[table["model"].isin(kept)].groupby(["reference", "region"], sort=False, dropna=False)
+    for (reference, region), here in groups:
+        rows = [_latency_row(here[here["model"] == name], name, models[name].rule) for name in kept]
+        rows = sorted((row for row in rows if row.cells), key=lambda row: row.control)
         columns = list(dict.fromkeys(here["measure"].map(text)))
-        drawings.append((text(region) or "sensors", dot_grid("Latencies", columns, rows, "ms after onset", (0.0,))))
+        label = f"{text(region) or 'sensors'}, {_BEYOND.get(text(reference), text(reference))}"
+        drawings.append((label, dot_grid(f"Latencies: {label}", columns, rows, "ms after onset", (0.0,))))
     if not drawings:
         return None
     caption = (
-        "Moments after the stimulus onset with 95 % intervals: models filled, controls open diamonds. Networks: the "
-        "last layer; every layer is in the table."
+        "Moments after the stimulus onset with 95 % intervals: models filled, controls open diamonds; only models with "
+        "a significant cluster have any. Networks: the last layer; every layer is in the table."
     )
-    columns = [name for name in ("region", "model", "measure", "latency_s", "ci_low", "ci_high", "p") if name in table]
+    columns = [name for name in _LATENCY if name in table]
     return Figure("latency-dots", "Onset and peak", caption, drawings, Data.of(table[columns]))
+
+
+_LATENCY = ("region", "model", "reference", "measure", "latency_s", "ci_low", "ci_high", "p")
+_BEYOND = {"chance": "by itself", "": "by itself", "all other controls": "beyond the other controls"}
 
 
 def _latency_row(rows: pd.DataFrame, name: str, rule: str) -> DotRow:

@@ -154,6 +154,25 @@ def curve_figure(results: Results, found: Curves) -> Figure | None:
     return Figure("time-curves", "Scores over time", caption, drawings, data)
 
 
+def beyond_figure(results: Results) -> Figure | None:
+    """Return the scores with all controls held constant, intervals without a test."""
+    tests = scored(results.table("time_inference"))
+    rows = of_family(tests[np.isfinite(numbers(tests, "time"))], "models beyond linear mixtures of the control RDMs")
+    curves = [_curve(key, part) for key, part in _grouped(rows)]
+    if not curves:
+        return None
+    axis = f"partial {comparator_words(comparator_of(results))}"
+    drawings = [
+        (label, time_chart(f"Beyond the controls: {label}", _lines(chosen), axis))
+        for label, chosen in _charts(curves)[:_MOST_CHARTS]
+    ]
+    caption = (
+        "Scores with the RDMs of all controls held constant together, 95 % intervals as bands. Nothing is tested here: "
+        "what is computed non-linearly from the controls' features lies beyond linear mixtures of them, too."
+    )
+    return Figure("time-beyond", "Scores over time beyond the controls", caption, drawings, _data(curves)[0])
+
+
 def _charts(curves: Sequence[Curve]) -> list[tuple[str, list[Curve]]]:
     """Return what is drawn together: one region, one layer, up to six rules, and everything to compare them with."""
     charts: list[tuple[str, list[Curve]]] = []
@@ -189,8 +208,7 @@ def _chart(
     spans: Mapping[tuple[str, str], Sequence[Span]],
     axis: str,
 ) -> Markup:
-    rules = [curve.model.rule for curve in curves]
-    lines = told_apart([_series(curve, rules) for curve in curves])
+    lines = _lines(curves)
     bars = {
         one.label: spans[curve.region, curve.name]
         for one, curve in zip(lines, curves, strict=True)
@@ -198,6 +216,11 @@ def _chart(
     }
     ceiling = _ceiling(results, curves[0].region)
     return time_chart(f"Scores over time: {label}", lines, axis, ceiling=ceiling, spans=bars)
+
+
+def _lines(curves: Sequence[Curve]) -> list[Series]:
+    rules = [curve.model.rule for curve in curves]
+    return told_apart([_series(curve, rules) for curve in curves])
 
 
 def _series(curve: Curve, rules: list[str]) -> Series:

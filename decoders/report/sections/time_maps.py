@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from markupsafe import Markup
 
 from decoders.report.blocks import Data, Figure, Value
 from decoders.report.heat import Floats, rdm_wall
 from decoders.report.read import Results
-from decoders.report.timemaps import plane, reach_of
+from decoders.report.timemaps import Mask, plane, reach_of
 from decoders.report.topography import Head, even_times, flat, heads, milliseconds, sensor_sets
 from decoders.report.words import comparator_words, model_words, text
 from decoders.store.arrays import Arrays
@@ -58,36 +59,60 @@ def _pairs(stimuli: Sequence[str], walls: Sequence[tuple[str, Floats]]) -> Data:
     return Data(names, list(zip(*labels, *(values.tolist() for _, values in walls), strict=True)))
 
 
+_KINDS = {
+    "": ("RDMs", "the RDM of each subject at one moment with those of the others at another"),
+    "patterns/": ("patterns", "distances of patterns between two moments of the same subject, across folds"),
+}
+
+
 def generalisation_figure(results: Results) -> Figure | None:
-    """Return likeness of the geometry between every two moments, significant ones outlined."""
+    """Return likeness of the geometry between every two moments, significant clusters outlined."""
     file = results.first("time_generalisation")
-    if file is None or "scores" not in file.arrays or not file["scores"].size:
+    if file is None:
         return None
-    scores, times = file["scores"].astype(float), file["times"].astype(float)
-    mean = _mean(scores) if scores.ndim == 3 else scores
-    p = next((file[name].astype(float) for name in ("p_corrected", "p") if name in file.arrays), None)
     alpha = float(results.settings.alignment.alpha)
-    marked = np.isfinite(p) & (p <= alpha) if p is not None else np.zeros(mean.shape, bool)
-    bar = text(file.attributes.get("measure")) or "score"
-    drawing = plane("Time generalisation", mean, times, marked, ("training time (ms)", "testing time (ms)"), bar)
-    who = f"mean over {len(scores)} subjects" if scores.ndim == 3 else "group"
-    tested = f" Outlined: significant at {alpha:g}, corrected over both times." if p is not None else ""
+    drawings: list[tuple[str, Markup]] = []
+    rows: list[tuple[Value, ...]] = []
+    told = []
+    for prefix, (kind, words) in _KINDS.items():
+        if f"{prefix}scores" in file.arrays and file[f"{prefix}scores"].size:
+            mean, marked, p = _generalisation(file, prefix, alpha)
+            axes = ("training time (ms)", "testing time (ms)")
+            unit = comparator_words(file.arrays[f"{prefix}scores"].unit)
+            drawings.append((kind, plane(f"Time generalisation of {kind}", mean, _times(file), marked, axes, unit)))
+            rows += _plane_rows(kind, mean, p, _times(file))
+            told.append(f"{kind}: {words}")
+    if not drawings:
+        return None
     caption = (
-        f"What holds at one moment (upwards) tested at another (to the right), {who}. A square: one lasting "
-        f"representation; a diagonal alone: one that changes all the time.{tested}"
+        f"What holds at one moment (upwards) tested at another (to the right), mean over subjects; {'; '.join(told)}. "
+        "A square: one lasting representation; a diagonal alone: one that changes all the time. Outlined: significant "
+        f"clusters at {alpha:g}, corrected over both times, where there are enough subjects for a test."
     )
-    return Figure("generalisation", "Time generalisation", caption, [("", drawing)], _plane_data(mean, p, times))
+    columns = ("what", "train_time", "test_time", "score", "p_corrected")
+    return Figure("generalisation", "Time generalisation", caption, drawings, Data(columns, rows))
 
 
-def _plane_data(values: Floats, p: Floats | None, times: Floats) -> Data:
+def _times(file: Arrays) -> Floats:
+    values: Floats = file["times"].astype(float)
+    return values
+
+
+def _generalisation(file: Arrays, prefix: str, alpha: float) -> tuple[Floats, Mask, Floats]:
+    """Return mean, what is significant, and p of each point."""
+    scores = file[f"{prefix}scores"].astype(float)
+    mean = _mean(scores) if scores.ndim == 3 else scores
+    p = file[f"{prefix}p_corrected"].astype(float) if f"{prefix}p_corrected" in file.arrays else mean * np.nan
+    if f"{prefix}clusters" not in file.arrays:
+        return mean, np.isfinite(p) & (p <= alpha), p
+    labels, cluster_p = file[f"{prefix}clusters"].astype(int), file[f"{prefix}cluster_p"].astype(float)
+    return mean, np.isin(labels, 1 + np.flatnonzero(cluster_p <= alpha)), p
+
+
+def _plane_rows(kind: str, values: Floats, p: Floats, times: Floats) -> list[tuple[Value, ...]]:
     step = max(1, int(np.ceil(np.sqrt(values.size / _MOST_CELLS))))
     kept = range(0, len(times), step)
-    rows: list[tuple[Value, ...]] = [
-        (float(times[i]), float(times[j]), float(values[i, j]), None if p is None else float(p[i, j]))
-        for i in kept
-        for j in kept
-    ]
-    return Data(("train_time", "test_time", "score", "p_corrected"), rows)
+    return [(kind, float(times[i]), float(times[j]), float(values[i, j]), float(p[i, j])) for i in kept for j in kept]
 
 
 def sensor_figure(results: Results) -> Figure | None:

@@ -1,4 +1,4 @@
-"""Verdicts of alignment in time and of fusion: one for every significant cluster, none beyond the corrected tests.
+"""Verdicts of alignment in time: one for every significant cluster, none beyond the corrected tests.
 
 *Time.* A model has a row for every significant cluster against chance (corrected for the largest cluster over all
 models and moments); the score is that of the cluster's peak. It is *above all controls* where a stretch that is
@@ -6,11 +6,6 @@ significant against every control (family "models against controls") overlaps th
 control that is hardest to beat at the peak. A model without a significant cluster is *not above chance*. With too few
 subjects for tests over subjects, the family with relabelled stimuli stands in; differences from controls are then not
 tested.
-
-*Fusion.* A region is above chance where its fusion survives the correction over regions and moments, and *above all
-controls* where, at such a moment, it also survives with all control RDMs held constant.
-
-*Commonality.* The families of alignment, on the moments at which fusion survives, judged as those of alignment.
 
 No number is computed anew: all are copied from the tables.
 """
@@ -20,20 +15,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from decoders.stats.verdicts import (
-    NO_RANKING,
-    UNTESTED,
-    family_verdicts,
-    ranking_sentence,
-    verdict,
-    verdict_rows,
-)
+from decoders.stats.verdicts import NO_RANKING, UNTESTED, ranking_sentence, verdict
+from decoders.store.tables import COLUMNS
 
 CHANCE, RELABELLED = "models against chance, over time", "models against relabelled stimuli, over time"
 CONTROLS, RULES = "models against controls, over time", "rules against rules, over time"
-ALL_CONTROLS = "linear mixtures of the control RDMs"
 _CONTROL = "control:"
-_COMMONALITY = "commonality: "
 
 
 def time_verdicts(
@@ -69,7 +56,7 @@ def time_verdicts(
                 against = here[(here["model"] == model) & (here["family"] == CONTROLS)]
                 case = _Case(str(region), str(model), curve, mine, stretches, against, limits, alpha)
                 rows += [{**who, **row} for row in case.rows()]
-    return verdict_rows(rows)
+    return pd.DataFrame(rows, columns=list(COLUMNS["verdicts"]))
 
 
 def subjects_of(scores: pd.DataFrame) -> dict[str, object]:
@@ -157,47 +144,3 @@ def _ranking(here: pd.DataFrame, clusters: pd.DataFrame, region: str, alpha: flo
     else:
         words = ranking_sentence(pairs, surviving)
     return [{**row, "p_corrected": smallest, "verdict": words}]
-
-
-def fusion_verdicts(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
-    """Return a verdict for every region's fusion, then those of the models' commonality.
-
-    Parameters
-    ----------
-    table : DataFrame
-        `fusion.tsv` of the stage `fusion`.
-    alpha : float
-
-    Returns
-    -------
-    DataFrame
-        Columns of `verdicts`.
-    """
-    one = table["subject"].dropna().astype(str).unique() if "subject" in table else []
-    who = {"level": "subject", "subject": one[0]} if len(one) else {"level": "group", "subject": None}
-    timed = table[table["time"].notna()]
-    rows = []
-    for region, curve in timed[timed["analysis"] == "fusion"].groupby("region", sort=False):
-        partial = timed[(timed["analysis"] == "partial_fusion") & (timed["region"] == region)]
-        rows.append({**who, **_fusion_row(str(region), curve, partial, alpha)})
-    families = table["family"].astype(str)
-    windows = table[table["time"].isna() & families.str.startswith(_COMMONALITY)]
-    windows = windows.assign(family=windows["family"].str.removeprefix(_COMMONALITY))
-    rows += family_verdicts(windows, who, lambda region: {}, alpha, "commonality")
-    return verdict_rows(rows)
-
-
-def _fusion_row(region: str, curve: pd.DataFrame, partial: pd.DataFrame, alpha: float) -> dict[str, object]:
-    surviving = curve[curve["p_corrected"] <= alpha]
-    chosen = surviving if len(surviving) else curve
-    peak = chosen.loc[chosen["estimate"].astype(float).idxmax()]
-    beyond = partial[(partial["p_corrected"] <= alpha) & (partial["estimate"] > 0)]["time"]
-    # Beyond the controls at a moment at which the fusion itself survives.
-    shared = surviving["time"].isin(beyond).any()
-    by = UNTESTED if partial.empty else "" if shared else ALL_CONTROLS
-    sentence, explained = verdict(len(surviving) > 0, by)
-    return {
-        "analysis": f"fusion {region}: MEG", "n": peak["n_subjects"], "score": peak["estimate"],
-        "ci_low": peak["ci_low"], "ci_high": peak["ci_high"], "null_mean": peak.get("null_mean"),
-        "p_corrected": peak["p_corrected"], "verdict": sentence, "explained_by": explained,
-    }  # fmt: skip
