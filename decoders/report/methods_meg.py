@@ -110,12 +110,13 @@ def in_time(alignment: Any) -> str:
         "max": "the largest statistic",
     }[block.statistic]
     words = (
-        f"{rdm} of the sensors were computed at every moment{across}, and compared with the same models per subject. With "
-        f"five subjects or more, courses were tested by up to {block.n_permutations} sign flips of subjects: moments by "
-        f"{moments}, and clusters (formed at p {block.cluster_p:g}) by their mass (Maris & Oostenveld 2007), each corrected "
-        "over all models and moments of its family; with fewer, by relabelling the stimuli. The extent of a cluster is "
-        f"descriptive. Onset and peak latencies have intervals from {alignment.n_bootstrap} bootstrap resamples of the "
-        "subjects. Time generalisation follows King & Dehaene (2014)."
+        f"{rdm} of the sensors were computed at every moment{across}, and compared with the same models per subject. "
+        f"With five subjects or more, courses were tested by up to {block.n_permutations} sign flips of subjects: "
+        f"moments by {moments}, clusters (formed at p {block.cluster_p:g}) by their mass (Maris & Oostenveld 2007), "
+        "each corrected over all models and moments of its family; with fewer, by relabelling the stimuli. The extent "
+        "of a cluster is descriptive. Onset and peak latencies have intervals from "
+        f"{count(alignment.n_bootstrap, 'bootstrap resample')} of the subjects. Time generalisation follows King & "
+        "Dehaene (2014)."
     )
     return words + _around_sensors(block.sensors)
 
@@ -138,9 +139,9 @@ def fusion(alignment: Any) -> str:
     return (
         "MEG and fMRI were fused by comparing the RDM of the sensors at every moment with the RDM of every region "
         f"(Cichy et al. 2014), tested by {block.n_permutations} permutations of the stimulus labels and corrected over "
-        "regions and moments. Commonality analysis (Hebart et al. 2018) gave the share of the variance of MEG's RDM that "
-        "a region and a model explain in common. A share counts only where MEG, fMRI and the model are all related to each "
-        "other (the largest of four p-values)."
+        "regions and moments. Commonality analysis (Hebart et al. 2018) gave the share of the variance of MEG's RDM "
+        "that a region and a model explain in common. A share counts only where MEG, fMRI and the model are all "
+        "related to each other (the largest of four p-values)."
     )
 
 
@@ -150,12 +151,12 @@ def decoding(block: Any) -> str:
         return ""
     features = {"phantom": "the phantom's own word features (an upper bound)", "trigram": "letter trigrams"}
     words = (
-        "Sensors that carry heard text were found by an information bottleneck per sensor: each passes with a learnt gate "
-        f"or is replaced by noise (weight {block.beta:g}), cross-fitted over {block.folds} folds; the largest value of "
-        f"{count(block.n_null_gates, 'null gate')} (text rolled in time) is the cut. A convolutional encoder (after "
-        f"D\N{LATIN SMALL LETTER E WITH ACUTE}fossez et al. 2023) was trained by a contrastive loss against "
-        f"{features[block.features]}; windows of {block.window_s:g} s of held-out runs were identified among the others, "
-        f"against {count(block.n_nulls, 'circular shift')} of the text in time."
+        "Sensors that carry heard text were found by an information bottleneck per sensor: each passes with a learnt "
+        f"gate or is replaced by noise (weight {block.beta:g}), cross-fitted over {block.folds} folds; the largest "
+        f"value of {count(block.n_null_gates, 'null gate')} (text rolled in time) is the cut. A convolutional encoder "
+        "(after D\N{LATIN SMALL LETTER E WITH ACUTE}fossez et al. 2023) was trained by a contrastive loss against "
+        f"{features[block.features]}; windows of {block.window_s:g} s of held-out runs were identified among the "
+        f"others, against {count(block.n_nulls, 'circular shift')} of the text in time."
     )
     if block.text is not None:
         words += (
