@@ -47,12 +47,17 @@ def only_sensors(manifest: pd.DataFrame) -> bool:
     return bool(used.isin(["meg", "eeg"]).all())
 
 
+def _block(preprocess: Any) -> Any:
+    """Return the settings of sensor runs: the defaults of the block when it is absent."""
+    return preprocess.meg or MegSettings()
+
+
 def sensor_preprocessing(preprocess: Any, manifest: pd.DataFrame, trials: bool) -> str:
     """Return how the runs of sensors were preprocessed; empty where there are none."""
     kinds = kinds_of(manifest)
     if preprocess is None or not kinds:
         return ""
-    block = preprocess.meg or MegSettings()
+    block = _block(preprocess)
     band = f"below {block.low_pass_hz:g} Hz"
     if block.high_pass_hz is not None:
         band = f"between {block.high_pass_hz:g} and {block.low_pass_hz:g} Hz"
@@ -171,7 +176,7 @@ def works(settings: Any, manifest: pd.DataFrame) -> list[str]:
     """Return the keys of the works on MEG and EEG to cite."""
     found = []
     if kinds_of(manifest) and settings.preprocess is not None:
-        block = settings.preprocess.meg or MegSettings()
+        block = _block(settings.preprocess)
         found += ["mne"] + (["mne_bids", "meg_bids"] if settings.data.source == "bids" else [])
         found += {"sss": ["sss"], "tsss": ["sss", "tsss"], "auto": ["sss"]}.get(block.maxwell, [])
     alignment = settings.alignment

@@ -80,6 +80,7 @@ class MegResults:
         self.sensors()
         self.fusion()
         self.gate()
+        self.quality()
         return self.study
 
     def time_tables(self):
@@ -196,3 +197,32 @@ class MegResults:
                 "channel_types": Array(np.array(types, object), ("channel",)), "cut": Array(np.array(0.2), ()),
             }  # fmt: skip
             self.study.arrays("meg_arrays", f"decoding/sub-{who}_meg.h5", arrays, {"subject": who}, "meg")
+
+    def quality(self):
+        positions, types = helmet()
+        runs, arrays = [], {}
+        frequencies = np.arange(0, 100.25, 0.25)
+        for who in SUBJECTS[:2]:
+            run = f"sub-{who}_task-pictures_run-01_meg"
+            power = 1e-26 / (1 + frequencies) * (frequencies < 45) + 1e-30
+            arrays |= {
+                f"power/{run}": Array(self.rng.normal(0, 0.2, (50, 300)).astype(np.float16), ("feature", "time")),
+                f"spectrum/{run}": Array(np.stack([power * 1e3, power]), ("type", "frequency")),
+                f"spectrum_types/{run}": Array(np.array(["grad", "mag"], object), ("type",)),
+                f"frequencies/{run}": Array(frequencies, ("frequency",), "Hz"),
+                f"artefacts/{run}": Array(positions[:, 1][None] * np.ones((2, 1)), ("component", "feature")),
+                f"positions/{run}": Array(positions, ("feature", "xyz"), "m"),
+            }
+            runs.append({
+                "run_id": run, "subject": who, "session": None, "task": "pictures", "run": "01", "kind": "sensor",
+                "n_volumes": None, "tr": None, "n_features": len(types), "tsnr_median": None, "fd_mean": None,
+                "fd_max": None, "n_bad": 2, "excluded": None, "sfreq": 200.0, "duration_s": 300.0,
+                "bad_channels": f"MEG0001, MEG0002{self.study.hostile}", "bad_share": 0.01, "rank": 68,
+                "maxwell": "sss", "line_hz": 50.0, "head_mm": 3.2, "between_runs_mm": 1.1, "n_eye": 1, "n_heart": 1,
+                "artefact_variance": 0.12, "noise": "empty_room", "n_events": 120, "n_epochs": 115,
+                "n_epochs_rejected": 5, "triggers": "STI101", "triggers_missing": 1, "triggers_extra": 0,
+                "triggers_doubled": 0, "trigger_offset_ms": 34.5, "trigger_jitter_ms": 1.5,
+                "warnings": f"no fine calibration file: SSS without it{self.study.hostile}",
+            })  # fmt: skip
+        self.study.table("quality", "preprocessed/sensor-quality.tsv", pd.DataFrame(runs), stage="quality")
+        self.study.arrays("series", "preprocessed/sensor-quality.h5", arrays, {"definitions": {}}, "quality")

@@ -15,6 +15,7 @@ from decoders.report.heat import Floats, mosaic
 from decoders.report.images import indexed_uri
 from decoders.report.read import Results
 from decoders.report.sections.landing import excluded_notice
+from decoders.report.sections.sensor_quality import sensor_blocks, without_sensors
 from decoders.report.svg import Scale, Svg
 from decoders.report.volumes import Volume, canonical
 from decoders.report.words import count, text
@@ -27,10 +28,12 @@ _MOST_MAPS = 12
 
 def section(results: Results) -> Section:
     """Return the section on quality."""
-    series = results.first("series")
+    series, quality = results.first("series"), results.table("quality")
+    imaging = without_sensors(quality)
     order = parts(
-        ("Left out", [excluded_notice(results), _warnings(results.table("quality"))]),
-        ("Runs", [_table(results.table("quality"), series), _tsnr(results.table("quality"))]),
+        ("Left out", [excluded_notice(results), _warnings(quality)]),
+        ("Runs", [_table(imaging, series), _tsnr(imaging)]),
+        ("MEG and EEG", sensor_blocks(quality, series)),
         ("Motion and carpets", [_carpets(series)]),
         ("Signal to noise in space", [_maps(series)]),
     )
