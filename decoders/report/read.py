@@ -56,6 +56,8 @@ _LABELS = (
     "bound",
     "verdict",
     "measure",
+    "modality",
+    "channel",
 )
 _TABLES = (
     "manifest",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 from markupsafe import Markup
@@ -137,7 +138,7 @@ def _head(drawing: Svg, head: Head, place: tuple[float, float, float], scale: tu
     radius, centre_x, centre_y = size / 2, x + size / 2, y + size / 2
     drawing.image(x, y, size, size, indexed_uri(interpolated(head.points, head.values), *scale), "smooth")
     # The pixels end in steps; a ring in the colour of the page rounds them off.
-    drawing.add("circle", cx=centre_x, cy=centre_y, r=radius + 2.0, class_="rim")
+    drawing.add("circle", cx=centre_x, cy=centre_y, r=radius * 1.04 + 1, class_="rim", stroke_width=0.08 * radius + 2)
     nose = [(centre_x - 0.11 * size, y + 0.035 * size), (centre_x, y - 0.06 * size)]
     drawing.path([*nose, (centre_x + 0.11 * size, y + 0.035 * size)], "scalp")
     drawing.add("circle", cx=centre_x, cy=centre_y, r=radius, class_="scalp")
@@ -165,25 +166,64 @@ def interpolated(points: Floats, values: Floats) -> Floats:
     values : array of shape (n_sensors,)
         Sensors without a finite value are left out.
     """
-    from scipy.interpolate import LinearNDInterpolator, NearestNDInterpolator
-    from scipy.spatial import QhullError
-
-    line = (np.arange(_PIXELS) + 0.5) / _PIXELS * 2 - 1
-    x, y = np.meshgrid(line, -line)
     finite = np.isfinite(values) & np.isfinite(points).all(axis=1)
     if not finite.any():
-        return np.full(x.shape, np.nan)
-    grid = np.column_stack([x.ravel(), y.ravel()]) * _RIM
-    found: Floats = np.asarray(NearestNDInterpolator(points[finite], values[finite])(grid), dtype=float)
+        return np.full((_PIXELS, _PIXELS), np.nan)
+    corners, weights = _blend(np.ascontiguousarray(points[finite], dtype=float).tobytes())
+    found: Floats = np.full(_PIXELS * _PIXELS, np.nan)
+    found[_inside()] = (values[finite][corners] * weights).sum(axis=1)
+    return found.reshape(_PIXELS, _PIXELS)
+
+
+def _grid() -> Floats:
+    """Return the place of each pixel, row by row from the nose; the radius of the head is 1."""
+    line = (np.arange(_PIXELS) + 0.5) / _PIXELS * 2 - 1
+    x, y = np.meshgrid(line, -line)
+    return np.column_stack([x.ravel(), y.ravel()])
+
+
+def _inside() -> NDArray[np.bool_]:
+    inside: NDArray[np.bool_] = (_grid() ** 2).sum(axis=1) <= 1.05
+    return inside
+
+
+@lru_cache(maxsize=64)
+def _blend(points: bytes) -> tuple[Indices, Floats]:
+    """Return the sensors that each pixel of the head is mixed from, and their shares.
+
+    A study draws the same sensors hundreds of times: their triangles are found once.
+
+    Parameters
+    ----------
+    points : bytes
+        Of a contiguous float64 array of shape (n_sensors, 2).
+
+    Returns
+    -------
+    corners : array of int of shape (n_pixels, 3)
+    weights : array of shape (n_pixels, 3)
+    """
+    from scipy.spatial import Delaunay, QhullError, cKDTree
+
+    places = np.frombuffer(points).reshape(-1, 2)
+    pixels = _grid()[_inside()] * _RIM
+    corners = np.repeat(cKDTree(places).query(pixels)[1][:, None], 3, axis=1).astype(np.int64)
+    weights = np.tile([1.0, 0.0, 0.0], (len(pixels), 1))
     try:
-        inner = LinearNDInterpolator(points[finite], values[finite])(grid)
-        found = np.where(np.isfinite(inner), inner, found)
+        triangles = Delaunay(places)
     except (QhullError, ValueError):
-        # Fewer than three sensors, or all on one line: there is nothing between them.
-        pass
-    found = found.reshape(x.shape)
-    found[x**2 + y**2 > 1.05] = np.nan
-    return found
+        # Fewer than three sensors, or all on one line: there is nothing between them, the nearest one stands.
+        return corners, weights
+    number = triangles.find_simplex(pixels)
+    hit = number >= 0
+    turn = triangles.transform[number[hit]]
+    first = np.einsum("pij,pj->pi", turn[:, :2], pixels[hit] - turn[:, 2])
+    shares = np.column_stack([first, 1 - first.sum(axis=1)])
+    # Triangles without an area have no shares: the nearest sensor stays there.
+    kept = np.isfinite(shares).all(axis=1)
+    rows = np.flatnonzero(hit)[kept]
+    corners[rows], weights[rows] = triangles.simplices[number[hit]][kept], shares[kept]
+    return corners, weights
 
 
 def even_times(times: Floats, most: int = 10) -> Indices:

@@ -33,6 +33,7 @@ _CONTROLS = {
     "other_subject": "other subject",
     "other_text": "text that nobody heard",
     "timing": "timing alone",
+    "duration": "seconds of speech",
 }
 N_WORDS = "subjects in rows of the group; tested samples in rows of one subject (1 where they are one series)"
 _MODELS = {
@@ -40,7 +41,9 @@ _MODELS = {
     "ridge": "ridge",
     "speller": "character speller",
     "nearest_pattern": "nearest pattern",
-    "bottleneck_refit": "ridge on selected voxels",
+    "bottleneck_refit": "ridge on what the gate selects",
+    "encoder": "convolutional encoder",
+    "ridge_all_sensors": "ridge on all sensors",
     "ridge_all_voxels": "ridge on all voxels",
     "beam": "beam search of free text",
     "ridge_retrieval": "ridge and retrieval of passages",
@@ -54,7 +57,6 @@ _MODELS = {
 }
 _METRICS = {
     "cer": "character error rate",
-    "top1": "top-1 identification",
     "percentile": "identification percentile",
     "r": "correlation r",
     "accuracy": "accuracy",
@@ -97,6 +99,7 @@ _ALIGNMENT = {
     "commonality": "Share of the fusion",
 }
 _MOMENT = re.compile(r"^meg:(\d+)ms$")
+_TOP = re.compile(r"^top(\d+)$")
 _WINDOW = re.compile(r"^window_(\d+(?:\.\d+)?)s$")
 
 
@@ -237,7 +240,15 @@ def is_alignment(name: str) -> bool:
 
 def metric(name: str) -> str:
     """Return the words for a metric."""
+    if best := best_of(name):
+        return f"top-{best} identification"
     return _METRICS.get(str(name), str(name).replace("_", " "))
+
+
+def best_of(name: object) -> int | None:
+    """Return k of the metric "top-k identification" (the true window is among the k best), None for other metrics."""
+    match = _TOP.match(str(name))
+    return int(match[1]) if match else None
 
 
 def window_seconds(task: str) -> float | None:
@@ -268,12 +279,16 @@ def comparator_words(name: str) -> str:
 
 
 def task(name: str) -> str:
-    """Return the words for a task."""
+    """Return the words for a task; one of sensors has their kind in front of it (``"meg window_3s"``)."""
+    kind, separator, rest = str(name).partition(" ")
+    if separator and kind in ("meg", "eeg"):
+        return f"{task(rest)}, {kind.upper()}"
     seconds = window_seconds(name)
     known = {
         "volume": "names from single volumes",
         "block": "names from single blocks",
         "free_text": "freely decoded text",
+        "text": "freely decoded text",
     }
     if name.endswith("_gain"):
         return f"{task(name.removesuffix('_gain'))}, gain"

@@ -17,7 +17,7 @@ from decoders.report.lines import Series, line_chart
 from decoders.report.read import Results
 from decoders.report.sections.across import across_blocks
 from decoders.report.sections.leaks import leak_blocks
-from decoders.report.sections.sensors import sensor_blocks
+from decoders.report.sections.sensors import rank_curve, sensor_blocks
 from decoders.report.text_diff import edits, median_first, pieces
 from decoders.report.words import (
     N_WORDS,
@@ -49,10 +49,11 @@ def section(results: Results) -> Section:
     """Return the section on decoding."""
     scores = results.table("decoding_scores")
     measured = scores[~_is_absent(scores)]
+    told_apart = by_modality(measured)
     lead = "Every score stands beside its controls: a score means something only where it is above all of them."
     order = parts(
-        ("Scores and controls", [_dots(measured), _table(measured), _absent(scores)]),
-        ("Identification of windows", [_windows(scores)]),
+        ("Scores and controls", [_dots(told_apart), _table(measured), _absent(scores)]),
+        ("Identification of windows", [_windows(scores), rank_curve(told_apart)]),
         ("Sensors that carry the text", sensor_blocks(results)),
         ("Decoding of new people", across_blocks(results)),
         ("Names: reference and decoded", [*_confusions(results)]),
@@ -61,6 +62,15 @@ def section(results: Results) -> Section:
         ("Training and test data", leak_blocks(results)),
     )
     return Section("decoding", "Decoding", lead, order)
+
+
+def by_modality(scores: pd.DataFrame) -> pd.DataFrame:
+    """Return the scores with the kind of sensors in front of the tasks of MEG and EEG, as verdicts name them."""
+    if "modality" not in scores:
+        return scores
+    kinds = scores["modality"].map(text)
+    names = [f"{kind} {name}" if kind else name for kind, name in zip(kinds, scores["task"].map(text), strict=True)]
+    return scores.assign(task=names)
 
 
 def _is_absent(scores: pd.DataFrame) -> pd.Series:
@@ -198,6 +208,7 @@ def _dot(row: pd.Series, grouped: bool, summed: bool, few: bool, model: str) -> 
 
 
 def _windows(scores: pd.DataFrame) -> Figure | None:
+    scores = scores[scores["modality"].map(text) == ""] if "modality" in scores else scores
     seconds = scores["task"].map(window_seconds)
     rows = scores[seconds.notna() & (scores["metric"] == "percentile")].assign(seconds=seconds)
     if not len(rows) or rows["seconds"].nunique() < 2:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import pandas as pd
 from markupsafe import Markup
 
 from decoders.report.blocks import Block, Data, Figure, Table, Value
+from decoders.report.contrasts import numbers
 from decoders.report.heat import Floats
+from decoders.report.lines import Series, line_chart
 from decoders.report.read import Named, Results
 from decoders.report.topography import Head, flat, heads, sensor_sets
-from decoders.report.words import text
+from decoders.report.words import best_of, control_title, is_control, split, task, text, title
 from decoders.store.arrays import Arrays
 
 _MOST_MAPS = 24
@@ -18,6 +23,49 @@ _MOST_MAPS = 24
 def sensor_blocks(results: Results) -> list[Block | None]:
     """Return the blocks on sensors that carry the text, one map per subject."""
     return [gate_maps(results), gate_table(results)]
+
+
+def rank_curve(scores: pd.DataFrame) -> Figure | None:
+    """Return how often the true window is among the k best, over k, where the tables hold two k or more.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        Table `decoding_scores`, measured rows, with the kind of sensors in front of their tasks.
+    """
+    ranks = scores["metric"].map(best_of)
+    rows = scores[ranks.notna()].assign(k=ranks[ranks.notna()].astype(int))
+    drawings = []
+    place = ["task", "level", "subject", "split"]
+    for (name, level, subject, part), here in rows.groupby(place, sort=False, dropna=False):
+        if here["k"].nunique() > 1:
+            who = "group" if level == "group" else f"subject {text(subject)}"
+            label = ", ".join(word for word in (task(text(name)), who, split(text(part))) if word)
+            drawings.append((label, _rank_chart(here)))
+    if not drawings:
+        return None
+    caption = (
+        "How often the true window is among the k best of all windows of the held-out part, with 95 % intervals. "
+        "Dashed grey: controls; of a control with several models the one that belongs to the first."
+    )
+    columns = [name for name in _RANK_COLUMNS if name in rows]
+    return Figure("ranks", "Rank of the true window", caption, drawings[:_MOST_MAPS], Data.of(rows[columns]))
+
+
+_RANK_COLUMNS = ("task", "level", "subject", "split", "model", "control_of", "k", "score", "ci_low", "ci_high", "n")
+
+
+def _rank_chart(here: pd.DataFrame) -> Markup:
+    lines: list[Series] = []
+    for model, rows in here.groupby("model", sort=False):
+        curve = rows.drop_duplicates("k").sort_values("k")
+        control = is_control(text(model))
+        x, y, low, high = (numbers(curve, name).tolist() for name in ("k", "score", "ci_low", "ci_high"))
+        label = control_title(text(model)) if control else title(text(model))
+        lines.append(Series(label, x, y, 7 if control else len(lines) % 7, int(control), low, high, not control))
+    highest = max([value for line in lines for value in (*line.y, *line.high) if math.isfinite(value)] + [0.1])
+    axes = ("k", "true window among the k best")
+    return line_chart("Rank of the true window", lines, axes, fixed=(0.0, min(1.0, highest)), log_x=True)
 
 
 def gate_maps(results: Results) -> Figure | None:
