@@ -83,3 +83,79 @@ def test_decoding_across_subjects_is_described_and_cited():
     cited = _across_works(SimpleNamespace(methods=("shared", "hyperalignment", "within"), gradient_reversal=0.5))
     assert cited == ["editing", "hyperalignment", "reversal"]
     assert set(cited) <= set(ENTRIES)
+
+
+def test_sensors_are_described_and_cited(tools):
+    from types import SimpleNamespace
+
+    from decoders.report import methods_meg
+
+    manifest = pd.DataFrame({"status": ["ok", "ok", "excluded"], "modality": ["meg", "bold", "eeg"]})
+    assert methods_meg.kinds_of(manifest) == ["meg"]
+    assert not methods_meg.only_sensors(manifest)
+    assert methods_meg.only_sensors(manifest[:1])
+    block = SimpleNamespace(
+        channels=("mag", "grad"), bad_channels="interpolate", maxwell="tsss", movement=True, notch=True, artefacts="ica",
+        high_pass_hz=0.1, low_pass_hz=40.0, sfreq=200.0, noise="empty_room", epoch_s=(-0.2, 0.8), baseline_s=(-0.2, 0.0),
+        reject="auto",
+    )  # fmt: skip
+    preprocess = SimpleNamespace(meg=block)
+    words = methods_meg.sensor_preprocessing(preprocess, manifest, True)
+    for part in (
+        "MEG was processed with MNE-Python", "magnetometers and gradiometers were kept", "temporal signal space separation",
+        "between 0.1 and 40 Hz", "200 samples per second", "from -200 to 800 ms around the onset", "the empty room",
+    ):  # fmt: skip
+        assert part in words
+    assert "Trials" not in methods_meg.sensor_preprocessing(preprocess, manifest, False)
+    assert methods_meg.sensor_preprocessing(preprocess, manifest[:0], True) == ""
+    plain = SimpleNamespace(
+        **{**vars(block), "maxwell": "none", "notch": False, "artefacts": "none", "high_pass_hz": None}
+    )
+    words = methods_meg.sensor_preprocessing(SimpleNamespace(meg=plain), manifest, False)
+    assert "separation" not in words
+    assert "below 40 Hz" in words
+
+
+def test_time_fusion_and_sensors_are_described_and_cited():
+    from types import SimpleNamespace
+
+    from decoders.report import methods_meg
+
+    timed = SimpleNamespace(
+        noise="residuals", folds="runs", n_folds=5, statistic="tfce", n_permutations=1000, cluster_p=0.05,
+        sensors=SimpleNamespace(radius_mm=None, statistic="cluster"),
+    )  # fmt: skip
+    alignment = SimpleNamespace(
+        rdm="crossnobis", n_bootstrap=500, time=timed, fusion=SimpleNamespace(n_permutations=1000)
+    )
+    words = methods_meg.in_time(alignment)
+    assert "Crossnobis RDMs (Walther et al. 2016)" in words
+    assert "threshold-free cluster enhancement" in words
+    assert "neighbourhood of every sensor" in words
+    assert "Commonality analysis (Hebart et al. 2018)" in methods_meg.fusion(alignment)
+    assert methods_meg.in_time(SimpleNamespace(time=None)) == ""
+    assert methods_meg.fusion(None) == methods_meg.decoding(None) == ""
+    sensed = SimpleNamespace(
+        beta=10.0, folds=4, n_null_gates=6, features="trigram", window_s=3.0, n_nulls=200,
+        text=SimpleNamespace(width=40, language_weight=0.5, sensors=60, window_s=10.0),
+    )  # fmt: skip
+    assert "windows of 3 s of held-out runs" in methods_meg.decoding(sensed)
+    assert "40 hypotheses" in methods_meg.decoding(sensed)
+    settings = SimpleNamespace(
+        preprocess=SimpleNamespace(meg=SimpleNamespace(maxwell="tsss")), data=SimpleNamespace(source="bids"),
+        alignment=alignment, decoding=SimpleNamespace(meg=sensed),
+    )  # fmt: skip
+    manifest = pd.DataFrame({"status": ["ok"], "modality": ["meg"]})
+    found = methods_meg.works(settings, manifest)
+    assert set(found) <= set(ENTRIES)
+    assert {
+        "mne",
+        "mne_bids",
+        "tsss",
+        "clusters",
+        "tfce",
+        "fusion",
+        "commonality",
+        "crossnobis",
+        "defossez2023",
+    } <= set(found)
