@@ -42,6 +42,7 @@ _COLUMNS = ("analysis", "region", "model", "time", "estimate", "ci_low", "ci_hig
 def section(results: Results) -> Section:
     """Return the section on fusion."""
     table = scored(results.table("fusion_table"))
+    table = table.assign(**{name: table[name].map(text) for name in ("analysis", "region", "model", "family")})
     lead = (
         "The RDM of the sensors at every moment is compared with the RDM of every region: when each place represents "
         "the stimuli as MEG does at that moment. Commonality: the part of this that a network's RDM shares."
@@ -73,7 +74,7 @@ def left_out(results: Results) -> Notice | None:
 
 def _rows(table: pd.DataFrame, analysis: str) -> pd.DataFrame:
     known = np.isfinite(numbers(table, "time"))
-    return table[(table["analysis"].map(text) == analysis) & known]
+    return table[(table["analysis"] == analysis) & known]
 
 
 def region_curves(results: Results, table: pd.DataFrame) -> Figure | None:
@@ -100,11 +101,11 @@ def _regions(results: Results, rows: pd.DataFrame, words: tuple[str, str, str]) 
     file = results.first("fusion_arrays")
     comparator = text(file.attributes.get("comparator")) if file is not None else ""
     axis = comparator_words(comparator) if comparator else "likeness of the RDMs"
-    regions = list(dict.fromkeys(rows["region"].map(text)))
+    regions = list(dict.fromkeys(rows["region"]))
     drawings = []
     for first in range(0, len(regions), _PER_CHART):
         chosen = regions[first : first + _PER_CHART]
-        lines = [_line(rows[rows["region"].map(text) == region], region, i) for i, region in enumerate(chosen)]
+        lines = [_line(rows[rows["region"] == region], region, i) for i, region in enumerate(chosen)]
         bars = _bars(results, rows, "region", dict(zip(chosen, chosen, strict=True)))
         label = listed(chosen) if len(regions) > _PER_CHART else "regions"
         drawings.append((label, time_chart(f"{heading}: {label}", lines, axis, spans=bars)))
@@ -125,7 +126,7 @@ def _bars(results: Results, rows: pd.DataFrame, column: str, labels: Mapping[str
     alpha = float(results.settings.alignment.alpha)
     found = {}
     for name, label in labels.items():
-        here = rows[rows[column].map(text) == name]
+        here = rows[rows[column] == name]
         order = np.argsort(numbers(here, "time"), kind="stable")
         times, p = numbers(here, "time")[order], numbers(here, "p_corrected")[order]
         if spans := stretches(times, p <= alpha, label):
@@ -154,8 +155,8 @@ def commonality_curves(results: Results, table: pd.DataFrame) -> Figure | None:
     models = models_of(list(rows["model"]))
     drawings: list[tuple[str, Markup]] = []
     for place in places_in_order(list(models.values())) or [("", "", "")]:
-        for region in dict.fromkeys(rows["region"].map(text)):
-            here = rows[rows["region"].map(text) == region]
+        for region in dict.fromkeys(rows["region"]):
+            here = rows[rows["region"] == region]
             beside = [
                 n for n, m in models.items() if is_control(m.rule) or (m.rule == "untrained" and m.place == place)
             ]
@@ -199,7 +200,7 @@ def _commonality_chart(
         control = is_control(model.rule)
         words = control_title(model.rule) if control else title(model.rule)
         labels[name] = words
-        rows = here[here["model"].map(text) == name]
+        rows = here[here["model"] == name]
         line = _line(rows, words, 7 if control else colour_of(model.rule, rules), int(control))
         lines.append(line if not control else Series(words, line.x, line.y, 7, 1))
     bound = _bound(here)
@@ -220,8 +221,8 @@ def _bound(rows: pd.DataFrame) -> Series | None:
 
 def window_bars(results: Results, table: pd.DataFrame) -> Figure | None:
     """Return commonality averaged over the moments at which fusion survives, as bars per rule and region."""
-    rows = table[~np.isfinite(numbers(table, "time")) & (table["analysis"].map(text) == "commonality")]
-    chance = rows["family"].map(text).astype(str).str.startswith("commonality: models against chance")
+    rows = table[~np.isfinite(numbers(table, "time")) & (table["analysis"] == "commonality")]
+    chance = rows["family"].astype(str).str.startswith("commonality: models against chance")
     none = {"alignment_scores": results.table("time_scores").iloc[:0], "ceilings": results.table("ceilings").iloc[:0]}
     own = replace(results, tables={**results.tables, **none})
     figure = score_bars(own, rows[chance], "commonality")
