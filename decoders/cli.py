@@ -84,6 +84,11 @@ def _add_people_verbs(verbs: Any) -> None:
     certify.add_argument("--rdms", type=Path, help="rdms.h5 of a study: its recordings with permuted labels count too")
     certify.add_argument("--controls", type=Path, help="control_rdms.h5 of that study")
     certify.set_defaults(function=_certify)
+    compare = verbs.add_parser("compare", help="show two finished studies side by side, on one offline page")
+    compare.add_argument("first", type=Path, help="folder of results, e.g. results/a")
+    compare.add_argument("second", type=Path, help="folder of the other results")
+    compare.add_argument("--output", type=Path, default=Path("compare.html"))
+    compare.set_defaults(function=_compare)
     rules = verbs.add_parser("rules", help="list the learning rules and the architectures that they train")
     rules.add_argument("--json", action="store_true", help="the whole table, with every reason")
     rules.add_argument("--options", metavar="RULE", help="list the options of a rule instead")
@@ -203,6 +208,13 @@ def _certify(options: argparse.Namespace) -> None:
 
     found = certify(options.study, options.full, options.output, options.rdms, options.controls)
     print(f"{found['sentence']}\n{options.output}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from decoders.report.compare import compare
+
+    found = compare(options.first, options.second, options.output)
+    print(f"{found.sentence}\n{found.path}")
 
 
 def _rules(options: argparse.Namespace) -> None:
