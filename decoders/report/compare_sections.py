@@ -17,6 +17,7 @@ from decoders.report.svg import Scale, Svg, domain
 from decoders.report.words import analysis, metric, split, task, text, title
 
 _EDGE, _MARGIN = 380.0, 52.0
+_NTH = "nth"
 _KEYS = {
     "verdicts": ("level", "subject", "analysis"),
     "decoding": ("level", "subject", "modality", "split", "seed", "task", "metric", "model", "control_of"),
@@ -102,11 +103,14 @@ def joined(name: str, a: Side, b: Side) -> pd.DataFrame:
         keys = [key for key in _KEYS[name] if key in a.table(name) or key in b.table(name)]
         kept = pd.DataFrame({key: table[key].map(text) if key in table else "" for key in keys}, index=table.index)
         shown = {column: table[column] for column in _SHOWN[name] if column in table}
-        sides.append(kept.assign(**shown).drop_duplicates(keys) if len(table) else None)
+        # Rows of equal keys stand side by side in their order: none is lost.
+        kept[_NTH] = kept.groupby(keys, sort=False).cumcount() if len(kept) else []
+        sides.append(kept.assign(**shown) if len(table) else None)
     if sides[0] is None and sides[1] is None:
         return pd.DataFrame()
-    one, other = (side if side is not None else pd.DataFrame(columns=keys) for side in sides)
-    found = one.merge(other, on=keys, how="outer", suffixes=("_a", "_b"), sort=False, indicator="in")
+    on = [*keys, _NTH]
+    one, other = (side if side is not None else pd.DataFrame(columns=on) for side in sides)
+    found = one.merge(other, on=on, how="outer", suffixes=("_a", "_b"), sort=False, indicator="in")
     for column in _SHOWN[name]:
         # A column that one side lacks altogether got no suffix.
         if column in found:
@@ -127,14 +131,16 @@ def _side_by_side(name: str, a: Side, b: Side) -> list[Block | None]:
 
 
 def _table(name: str, table: pd.DataFrame, a: Side, b: Side) -> Table:
-    order = [key for key in (*_KEYS[name], "in", "changed") if key in table]
+    order = [key for key in (*_KEYS[name], "changed") if key in table]
     order += [f"{column}_{side}" for column in _SHOWN[name] for side in "ab" if f"{column}_{side}" in table]
+    order += ["in"]
     data = Data.of(table[order].replace("", None))
     labels = {"in": "reported by", "changed": "verdict changed"}
     for column in _SHOWN[name]:
         labels |= {f"{column}_a": f"{column.replace('_', ' ')}, {a.name}"}
         labels |= {f"{column}_b": f"{column.replace('_', ' ')}, {b.name}"}
     bare = [column for column in order if table[column].replace("", None).isna().all()]
+    bare += ["in"] if (table["in"] == "both").all() else []
     words = worded(
         data, {"analysis": analysis, "task": task, "metric": metric, "split": split, "model": title, "rule": title}
     )

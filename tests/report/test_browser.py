@@ -274,3 +274,53 @@ def test_rows_drawn_on_demand_carry_words_too(watched):
     rules = set(watched.column("alignment-scores", 3))
     assert "Direct feedback alignment" in rules
     assert not [rule for rule in rules if "_" in rule or "control:" in rule.replace("control: ", "")]
+
+
+@pytest.fixture(scope="module")
+def meg_address(tools, tmp_path_factory):
+    from made_up_meg_results import MegResults
+
+    study = tools.Study(tmp_path_factory.mktemp("meg"))
+    study.manifest()
+    job = tools.job_of(MegResults(study).write(), tools.settings())
+    run(job)
+    return job.outputs["page"].resolve().as_uri()
+
+
+def test_the_page_of_meg_draws_chooses_and_downloads(browser, meg_address):
+    watched = Watched(browser, meg_address, viewport={"width": 1400, "height": 900})
+    page = watched.page
+    shown = "#fig-time-curves .drawing:not([hidden]) svg"
+    assert page.get_attribute(shown, "aria-label") == "Scores over time: fc1, 32 px"
+    page.select_option("#fig-time-curves .variant", "2")
+    assert page.get_attribute(shown, "aria-label") == "Scores over time: conv1, 32 px"
+    for key in ("time-curves", "time-raster", "generalisation", "sensor-searchlight", "sensor-gate", "artefacts"):
+        name, content = watched.download(f'#fig-{key} [data-get="svg"]')
+        root = ElementTree.fromstring(content.decode())
+        assert name == f"{key}.svg"
+        assert not [e for e in root.iter() if e.get("class") or e.get("style")]
+        assert b"var(" not in content
+    # A sensor of a large map tells its name and its value.
+    page.locator("#fig-sensor-gate .spot").first.hover()
+    assert page.text_content("#tip").startswith("MEG0000: ")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1400
+    assert watched.complaints == []
+    assert [url for url in watched.requests if not url.startswith(("file:", "data:", "blob:"))] == []
+    watched.context.close()
+
+
+def test_a_moment_of_the_rdms_names_its_stimuli(browser, meg_address):
+    watched = Watched(browser, meg_address, viewport={"width": 1400, "height": 900})
+    watched.page.locator("#fig-time-rdms svg").scroll_into_view_if_needed()
+    box = watched.page.locator("#fig-time-rdms svg").bounding_box()
+    watched.page.mouse.move(box["x"] + 30, box["y"] + 100)
+    tip = watched.page.text_content("#tip")
+    assert "0 ms" in tip
+    assert "dissimilarity" in tip
+    watched.context.close()
+
+
+def test_the_page_of_meg_is_narrow_on_a_telephone(browser, meg_address):
+    watched = Watched(browser, meg_address, viewport={"width": 400, "height": 800})
+    assert watched.page.evaluate("document.documentElement.scrollWidth") <= 400
+    watched.context.close()

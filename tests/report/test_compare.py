@@ -70,6 +70,14 @@ def test_no_row_of_either_is_lost(folders):
     assert both["verdict_b"] == "above chance but explained by pixel"
 
 
+def test_rows_of_equal_keys_stand_side_by_side_in_their_order(tmp_path):
+    first = write(tmp_path / "a", "a", [row(BACKPROP, score=0.1), row(BACKPROP, score=0.2)])
+    second = write(tmp_path / "b", "b", [row(BACKPROP, score=0.3), row(BACKPROP, score=0.4), row(BACKPROP, score=0.5)])
+    table = joined("verdicts", read_side(first), read_side(second)).sort_values("score_b")
+    assert table["score_b"].tolist() == [0.3, 0.4, 0.5]
+    assert table["score_a"].fillna(-1).tolist() == [0.1, 0.2, -1]
+
+
 def test_changed_verdicts_are_counted(folders):
     a, b = (read_side(folder).table("verdicts") for folder in folders)
     assert changed_verdicts(a, b) == 1
