@@ -48,7 +48,7 @@ class PhantomMegSettings(Settings):
         20.0, description="Median spectral density of brain noise over magnetometers at 10 Hz, in fT/rtHz."
     )
     alpha: Level = Field(150.0, description="Alpha rhythm: root mean square over occipital magnetometers in fT.")
-    line_hz: Literal[50.0, 60.0] | None = Field(50.0, description="Frequency of the power line in Hz; null for none.")
+    line_hz: Positive | None = Field(50.0, description="Frequency of the power line in Hz, 50 or 60; null for none.")
     line: Level = Field(400.0, description="Line noise: root mean square over magnetometers in fT.")
     blinks_per_s: float = Field(0.2, ge=0, le=0.8, description="Eye blinks per second.")
     blink: Level = Field(1200.0, description="Peak of a blink over magnetometers in fT.")
@@ -63,6 +63,8 @@ class PhantomMegSettings(Settings):
     def _can_be_recorded(self) -> PhantomMegSettings:
         if self.sfreq < _MIN_SFREQ:
             raise ValueError(f"sfreq {self.sfreq:g} is less than {_MIN_SFREQ:g} Hz")
+        if self.line_hz not in (None, 50.0, 60.0):
+            raise ValueError(f"line_hz {self.line_hz:g} is neither 50 nor 60 Hz")
         if self.flat_channels + self.noisy_channels > 30:
             raise ValueError("flat_channels and noisy_channels are more than 30 of 306 sensors")
         return self

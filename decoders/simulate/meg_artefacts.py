@@ -9,13 +9,12 @@ from numpy.typing import NDArray
 
 from decoders.config import PhantomSettings
 from decoders.simulate.meg_courses import coloured, raised_cosine, superpose
-from decoders.simulate.meg_head import SPHERE_M, leadfield, magnet_field, magnetometers, meg_of
+from decoders.simulate.meg_head import magnet_field, magnetometers, meg_of
 from decoders.simulate.meg_noise import FT, Part, brain_density
 from decoders.simulate.streams import stream
 
 EOG_V, ECG_V = 180e-6, 1.2e-3
 _EOG_NOISE_V, _ECG_NOISE_V = 3e-6, 15e-6
-_EYES_M = np.array([[-0.032, 0.08, 0.012], [0.032, 0.08, 0.012]])
 _BLINK_S = (0.0, 0.09, 0.33)
 _BLINK_GAP_S = 0.5
 _BEAT_S, _BEAT_SD_S = 0.85, 0.04
@@ -33,8 +32,16 @@ _HARMONICS = (1.0, 0.15, 0.3, 0.08, 0.12)
 _SWELL, _SWELL_HZ, _WANDER_HZ = 0.25, 0.05, 0.01
 
 
-def blinks(settings: PhantomSettings, info: Any, n_times: int, rng: np.random.Generator) -> Part:
+def blinks(settings: PhantomSettings, field: NDArray[np.float64], n_times: int, rng: np.random.Generator) -> Part:
     """Draw blinks: a Poisson process whose events keep half a second apart, sizes that vary by a fifth.
+
+    Parameters
+    ----------
+    settings : PhantomSettings
+    field : array of shape (306, 2)
+        Of the two eyes, in any unit.
+    n_times : int
+    rng : Generator
 
     Returns
     -------
@@ -46,11 +53,7 @@ def blinks(settings: PhantomSettings, info: Any, n_times: int, rng: np.random.Ge
     events = _poisson(meg.blinks_per_s, times[-1] - _BLINK_S[2], rng)
     sizes = np.exp(rng.normal(0, 0.2, (len(events), 1)))
     course = superpose(times, events, sizes, lambda t: raised_cosine(t, *_BLINK_S), (0.0, _BLINK_S[2]))
-    # Upwards along the eyeball.
-    out = (_EYES_M - SPHERE_M) / np.linalg.norm(_EYES_M - SPHERE_M, axis=1, keepdims=True)
-    up = np.array([0.0, 0.0, 1.0]) - out[:, 2:] * out
-    field = leadfield(info, _EYES_M, up / np.linalg.norm(up, axis=1, keepdims=True)).sum(axis=1)
-    return Part(_scaled(field, meg.blink)[:, None], course)
+    return Part(_scaled(field.sum(axis=1), meg.blink)[:, None], course)
 
 
 def heart(

@@ -63,7 +63,7 @@ def write_fif(
 
 
 def without_machine(path: Path, date: datetime.datetime) -> None:
-    """Replace the machine's address and the time of writing in a FIF file's identifiers, so that equal data give equal bytes.
+    """Replace the machine's address in a FIF file's identifiers, so that equal data give equal bytes.
 
     A FIF file is a list of tags: kind, type, size and next, four big-endian integers, and then the data. Identifiers
     (type 31) are a version, two integers of the machine, seconds and microseconds.

@@ -11,31 +11,20 @@ from numpy.typing import NDArray
 
 from decoders.config import PhantomSettings
 from decoders.simulate.meg_courses import coloured, variance_of
-from decoders.simulate.meg_head import (
-    BRAIN_RADIUS_M,
-    SPHERE_M,
-    leadfield,
-    magnetometers,
-    meg_of,
-    person_info,
-    tangential,
-    within_brain,
-)
+from decoders.simulate.meg_dipoles import dipole_fields
+from decoders.simulate.meg_head import magnetometers, meg_of
 from decoders.simulate.streams import stream
 
 FT = 1e-15
 FT_PER_CM = 1e-13
 # Sensor noise rises below this frequency as 1/f in power, as the drift of a SQUID and of the room does.
 SENSOR_KNEE_HZ = 1.0
-N_BRAIN, N_ALPHA, N_RHYTHMS = 200, 24, 3
+N_RHYTHMS = 3
 NOISY = 20.0
 _SENSOR_FLOOR_HZ, _BRAIN_FLOOR_HZ = 0.1, 0.5
-_ALPHA_CENTRES_M = ((-0.025, -0.045, 0.075), (0.025, -0.045, 0.075))
-_ALPHA_SPREAD_M, _ALPHA_WIDTH_HZ = 0.01, 0.8
-_INNER_M = 0.03
+_ALPHA_WIDTH_HZ = 0.8
 _BEST_SHARE = 0.25
 _BLOCK = 34
-Dipoles = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
@@ -99,13 +88,13 @@ def sensor_noise(settings: PhantomSettings, n_times: int, noisy: NDArray[np.int6
     return data
 
 
-def brain_noise(settings: PhantomSettings, info: Any, subject: int, n_times: int, rng: np.random.Generator) -> Part:
+def brain_noise(settings: PhantomSettings, subject: int, run: str, n_times: int, rng: np.random.Generator) -> Part:
     """Draw the ongoing activity of 200 dipoles all over the brain, each 1/f."""
-    fields = brain_fields(settings, info, subject)
-    return Part(fields, coloured((N_BRAIN, n_times), meg_of(settings).sfreq, brain_density, rng))
+    fields = brain_fields(settings, subject, run)
+    return Part(fields, coloured((fields.shape[1], n_times), meg_of(settings).sfreq, brain_density, rng))
 
 
-def alpha_noise(settings: PhantomSettings, info: Any, subject: int, n_times: int, rng: np.random.Generator) -> Part:
+def alpha_noise(settings: PhantomSettings, subject: int, run: str, n_times: int, rng: np.random.Generator) -> Part:
     """Draw alpha: three rhythms that wax and wane, over occipital and parietal dipoles."""
     frequency = 10 + float(np.clip(stream(settings.seed, "meg alpha", subject).standard_normal(), -2, 2)) * 0.7
 
@@ -113,23 +102,28 @@ def alpha_noise(settings: PhantomSettings, info: Any, subject: int, n_times: int
         peak = np.exp(-(((frequencies - frequency) / _ALPHA_WIDTH_HZ) ** 2) / 2)
         return np.asarray(peak / (_ALPHA_WIDTH_HZ * np.sqrt(2 * np.pi)), dtype=np.float64)
 
-    fields = alpha_fields(settings, info, subject)
-    return Part(fields, coloured((N_RHYTHMS, n_times), meg_of(settings).sfreq, density, rng))
+    fields = alpha_fields(settings, subject, run)
+    return Part(fields, coloured((fields.shape[1], n_times), meg_of(settings).sfreq, density, rng))
 
 
-def brain_fields(settings: PhantomSettings, info: Any, subject: int) -> NDArray[np.float64]:
+def brain_fields(settings: PhantomSettings, subject: int, run: str | None = None) -> NDArray[np.float64]:
     """Return the fields of the brain's own noise at a density of 1, shape (306, 200)."""
-    dipoles, scale = _brain(settings, subject)
-    return leadfield(info, *dipoles) * scale
+    rest = dipole_fields(settings, subject)["brain"][magnetometers()]
+    scale = meg_of(settings).brain_noise * FT / float(np.median(np.linalg.norm(rest, axis=1)))
+    return dipole_fields(settings, subject, run)["brain"] * scale
 
 
-def alpha_fields(settings: PhantomSettings, info: Any, subject: int) -> NDArray[np.float64]:
+def alpha_fields(settings: PhantomSettings, subject: int, run: str | None = None) -> NDArray[np.float64]:
     """Return the fields of the alpha rhythms at a variance of 1, shape (306, 3)."""
-    dipoles, mixture = _alpha(settings, subject)
-    return leadfield(info, *dipoles) @ mixture
+    rest = dipole_fields(settings, subject)["alpha"]
+    mixture = stream(settings.seed, "meg rhythms", subject).standard_normal((rest.shape[1], N_RHYTHMS))
+    power = ((rest[magnetometers()] @ mixture) ** 2).sum(axis=1)
+    best = np.sort(power)[-int(_BEST_SHARE * len(power)) :]
+    scale = meg_of(settings).alpha * FT / float(np.sqrt(best.mean()))
+    return dipole_fields(settings, subject, run)["alpha"] @ mixture * scale
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def noise_covariance(settings: PhantomSettings, subject: int) -> NDArray[np.float64]:
     """Return the covariance of a sample of noise of sensors and brain, where the person's head rests.
 
@@ -138,34 +132,7 @@ def noise_covariance(settings: PhantomSettings, subject: int) -> NDArray[np.floa
     array of shape (306, 306)
         Without eyes, heart and mains, and without bad sensors.
     """
-    sfreq, info = meg_of(settings).sfreq, person_info(settings, subject)
-    brain, alpha = brain_fields(settings, info, subject), alpha_fields(settings, info, subject)
+    sfreq = meg_of(settings).sfreq
+    brain, alpha = brain_fields(settings, subject), alpha_fields(settings, subject)
     own = white_levels(settings) ** 2 * variance_of(sensor_density, sfreq)
     return np.diag(own) + brain @ brain.T * variance_of(brain_density, sfreq) + alpha @ alpha.T
-
-
-@lru_cache(maxsize=32)
-def _brain(settings: PhantomSettings, subject: int) -> tuple[Dipoles, float]:
-    """Draw the dipoles of brain noise, and their size in Am: the median over magnetometers is that of the settings."""
-    rng = stream(settings.seed, "meg brain", subject)
-    out = rng.standard_normal((N_BRAIN, 3))
-    # Upper part of the head: below it lies no brain.
-    out[:, 2] = np.maximum(out[:, 2], -0.6 * np.hypot(out[:, 0], out[:, 1]))
-    out /= np.linalg.norm(out, axis=1, keepdims=True)
-    places = SPHERE_M + out * rng.uniform(_INNER_M, BRAIN_RADIUS_M, (N_BRAIN, 1))
-    dipoles = places, tangential(places, rng.uniform(0, 2 * np.pi, N_BRAIN))
-    fields = leadfield(person_info(settings, subject), *dipoles)[magnetometers()]
-    return dipoles, meg_of(settings).brain_noise * FT / float(np.median(np.linalg.norm(fields, axis=1)))
-
-
-@lru_cache(maxsize=32)
-def _alpha(settings: PhantomSettings, subject: int) -> tuple[Dipoles, NDArray[np.float64]]:
-    """Draw the dipoles of alpha, and their moments in Am per rhythm, shape (24, 3)."""
-    rng = stream(settings.seed, "meg alpha dipoles", subject)
-    centres = np.repeat(_ALPHA_CENTRES_M, N_ALPHA // len(_ALPHA_CENTRES_M), axis=0)
-    places = within_brain(centres + rng.normal(0, _ALPHA_SPREAD_M, (N_ALPHA, 3)))
-    dipoles = places, tangential(places, rng.normal(0, 0.7, N_ALPHA))
-    mixture = rng.standard_normal((N_ALPHA, N_RHYTHMS))
-    fields = leadfield(person_info(settings, subject), *dipoles)[magnetometers()] @ mixture
-    best = np.sort((fields**2).sum(axis=1))[-int(_BEST_SHARE * len(fields)) :]
-    return dipoles, mixture * meg_of(settings).alpha * FT / float(np.sqrt(best.mean()))

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from decoders.config import PhantomSettings
 from decoders.errors import InputError
 from decoders.simulate.meg_artefacts import bad_sensors, blinks, eog_ecg, heart, line
+from decoders.simulate.meg_dipoles import dipole_fields
 from decoders.simulate.meg_head import device_to_head, meg_of, person_info
 from decoders.simulate.meg_noise import Part, alpha_noise, brain_noise, sensor_noise
 from decoders.simulate.meg_tasks import (
+    Fields,
     Task,
     Timeline,
     picture_answer,
@@ -125,16 +127,17 @@ def draw_meg_run(
     InputError
         More story runs than the phantom has stories, or events too close for the sampling rate.
     """
-    info = person_info(settings, subject, f"{task} {run}")
-    timeline, answer = _stimulation(settings, info, task, subject, run, mirror)
+    name = f"{task} {run}"
+    info, fields = person_info(settings, subject, name), dipole_fields(settings, subject, name)
+    timeline, answer = _stimulation(settings, fields, task, subject, run, mirror)
     n_times, sfreq = timeline.n_times, meg_of(settings).sfreq
     rng = lambda part: stream(settings.seed, f"meg {part}", subject, task, run)  # noqa: E731
     place = np.asarray(info["dev_head_t"]["trans"])
     parts = {
         **answer,
-        "brain": brain_noise(settings, info, subject, n_times, rng("brain noise")),
-        "alpha": alpha_noise(settings, info, subject, n_times, rng("alpha")),
-        "blinks": blinks(settings, info, n_times, rng("blinks")),
+        "brain": brain_noise(settings, subject, name, n_times, rng("brain noise")),
+        "alpha": alpha_noise(settings, subject, name, n_times, rng("alpha")),
+        "blinks": blinks(settings, fields["eyes"], n_times, rng("blinks")),
         "heart": heart(settings, place, n_times, rng("heart")),
         "line": line(settings, place, n_times, rng("line")),
     }
@@ -162,17 +165,17 @@ def draw_empty_room(settings: PhantomSettings) -> MegRun:
 
 
 def _stimulation(
-    settings: PhantomSettings, info: Any, task: Task, subject: int, run: int, mirror: str | Path | None
+    settings: PhantomSettings, fields: Fields, task: Task, subject: int, run: int, mirror: str | Path | None
 ) -> tuple[Timeline, dict[str, Part]]:
     if task == "pictures":
         shown = draw_pictures(settings)
         timeline = picture_timeline(settings, shown, subject, run)
-        visual, ventral = picture_answer(settings, info, shown, timeline, subject)
+        visual, ventral = picture_answer(settings, fields, shown, timeline, subject)
         return timeline, {"visual": visual, "ventral": ventral}
     check_stories(settings)
     stories = draw_stories(settings, mirror)
     timeline = story_timeline(settings, stories, run)
-    auditory, envelope, temporal = story_answer(settings, info, stories, timeline, subject, run)
+    auditory, envelope, temporal = story_answer(settings, fields, stories, timeline, subject, run)
     return timeline, {"auditory": auditory, "envelope": envelope, "temporal": temporal}
 
 

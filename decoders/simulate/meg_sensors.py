@@ -1,4 +1,4 @@
-"""The phantom's MEG sensors: 102 sites of two planar gradiometers and a magnetometer, as in a Vectorview or TRIUX helmet.
+"""The phantom's MEG sensors: 102 sites of two planar gradiometers and a magnetometer, as in a Vectorview helmet.
 
 mne ships the channel names with their places on paper and the surface of the helmet. Both are joined here: the paper is
 an azimuthal map of the helmet seen from above, whose few constants describe the map.
@@ -99,7 +99,7 @@ def _on_helmet(directions: NDArray[np.float64]) -> tuple[NDArray[np.float64], ND
     path = Path(mne.__file__).parent / "data" / "helmets" / "306m.fif.gz"
     surface = mne.read_bem_surfaces(path, verbose="error")[0]
     corners = surface["rr"][surface["tris"]] - _CENTRE
-    # Barycentric weights (scaled by the distance) of each direction in each triangle: none is negative in the one it meets.
+    # Barycentric weights (up to scale) of each direction in each triangle: none is negative in the one it meets.
     weights = np.einsum("tij,nj->nti", np.linalg.inv(corners).transpose(0, 2, 1), directions)
     hit = np.argmax(weights.min(axis=2) / np.abs(weights).sum(axis=2), axis=1)
     weight = weights[np.arange(len(directions)), hit]

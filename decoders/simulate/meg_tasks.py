@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from decoders.config import PhantomSettings
 from decoders.errors import InputError
 from decoders.simulate.meg_courses import superpose
-from decoders.simulate.meg_head import leadfield, meg_of
+from decoders.simulate.meg_dipoles import TEMPORAL, VENTRAL, VISUAL
+from decoders.simulate.meg_head import meg_of
 from decoders.simulate.meg_noise import Part
 from decoders.simulate.meg_sources import Source, draw_sources
 from decoders.simulate.pictures import PictureSet, picture_features, picture_order
@@ -20,6 +21,7 @@ from decoders.simulate.story import Stories
 from decoders.simulate.streams import stream
 
 Task = Literal["pictures", "story", "noise"]
+Fields = dict[str, NDArray[np.float64]]
 # Values of the trigger channel; pictures follow in the order of stimuli/pictures.tsv.
 FIXATION, CATCH, STORY, WORD, FIRST_PICTURE = 1, 2, 3, 4, 11
 PULSE_S = 0.012
@@ -113,7 +115,7 @@ def story_timeline(settings: PhantomSettings, stories: Stories, run: int) -> Tim
 
 
 def picture_answer(
-    settings: PhantomSettings, info: Any, shown: PictureSet, timeline: Timeline, subject: int
+    settings: PhantomSettings, fields: Fields, shown: PictureSet, timeline: Timeline, subject: int
 ) -> tuple[Part, ...]:
     """Return what the pictures evoke, one part per source (visual, ventral).
 
@@ -134,7 +136,7 @@ def picture_answer(
                 for kind in seen["trial_type"]
             ]
         )
-        parts.append(_evoked(info, source, times, seen["onset"].to_numpy(), values))
+        parts.append(_evoked(fields, source, times, seen["onset"].to_numpy(), values))
     return tuple(parts)
 
 
@@ -148,16 +150,8 @@ def picture_codes(shown: PictureSet) -> tuple[NDArray[np.float64], NDArray[np.fl
     ventral : array of shape (n_pictures, 5)
         Of family and shape, all of it.
     """
-    visual, ventral = draw_dimensions()
-    early, late = (_components(code, n) for code, n in zip(picture_features(shown), (visual, ventral), strict=True))
-    return early, late
-
-
-def draw_dimensions() -> tuple[int, int]:
-    """Return how many dimensions the two sources of pictures have."""
-    from decoders.simulate.meg_sources import VENTRAL, VISUAL
-
-    return VISUAL.n_dimensions, VENTRAL.n_dimensions
+    early, late = picture_features(shown)
+    return _components(early, VISUAL.n_dimensions), _components(late, VENTRAL.n_dimensions)
 
 
 def word_codes(settings: PhantomSettings, stories: Stories, run: int) -> NDArray[np.float64]:
@@ -169,8 +163,6 @@ def word_codes(settings: PhantomSettings, stories: Stories, run: int) -> NDArray
         Projections of the 24-dimensional word vectors, the same for all people; of zero mean and unit norm (root mean
         square) over the words of all stories.
     """
-    from decoders.simulate.meg_sources import TEMPORAL
-
     vectors = [stories.embedding.lookup(words.word) for words in stories.words]
     n = vectors[0].shape[1]
     frame = np.linalg.qr(stream(settings.seed, "meg word dimensions").standard_normal((n, TEMPORAL.n_dimensions)))[0]
@@ -180,7 +172,7 @@ def word_codes(settings: PhantomSettings, stories: Stories, run: int) -> NDArray
 
 
 def story_answer(
-    settings: PhantomSettings, info: Any, stories: Stories, timeline: Timeline, subject: int, run: int
+    settings: PhantomSettings, fields: Fields, stories: Stories, timeline: Timeline, subject: int, run: int
 ) -> tuple[Part, ...]:
     """Return what a story evokes, one part per source (auditory, envelope, temporal)."""
     times = np.arange(timeline.n_times) / meg_of(settings).sfreq
@@ -190,9 +182,9 @@ def story_answer(
     auditory, envelope, temporal = draw_sources(settings, "story", subject)
     syllables, loudness = _syllables(onsets, words["duration"].to_numpy())
     return (
-        _evoked(info, auditory, times, onsets, np.tile(auditory.shared, (len(words), 1))),
-        _evoked(info, envelope, times, syllables, loudness[:, None] * envelope.shared),
-        _evoked(info, temporal, times, onsets, temporal.shared + codes @ temporal.weights.T),
+        _evoked(fields, auditory, times, onsets, np.tile(auditory.shared, (len(words), 1))),
+        _evoked(fields, envelope, times, syllables, loudness[:, None] * envelope.shared),
+        _evoked(fields, temporal, times, onsets, temporal.shared + codes @ temporal.weights.T),
     )
 
 
@@ -207,10 +199,11 @@ def _syllables(
 
 
 def _evoked(
-    info: Any, source: Source, times: NDArray[np.float64], onsets: NDArray[np.float64], values: NDArray[np.float64]
+    fields: Fields, source: Source, times: NDArray[np.float64], onsets: NDArray[np.float64], values: NDArray[np.float64]
 ) -> Part:
-    fields = leadfield(info, source.places, source.directions)
-    return Part(fields, superpose(times, onsets, values, source.course, (source.onset_s, source.end_s)))
+    return Part(
+        fields[source.patch.name], superpose(times, onsets, values, source.course, (source.onset_s, source.end_s))
+    )
 
 
 def _components(features: NDArray[np.float64], n: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""What was planted in a person's MEG, as tables: dipoles with their latencies, and how much each sensor sees of them."""
+"""What was planted in a person's MEG, as tables: dipoles with their latencies, and what each sensor sees of them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from decoders.config import PhantomSettings
 from decoders.simulate.meg_artefacts import bad_sensors
-from decoders.simulate.meg_head import leadfield, person_info
+from decoders.simulate.meg_dipoles import dipole_fields
 from decoders.simulate.meg_noise import noise_covariance
-from decoders.simulate.meg_sensors import sensor_types
+from decoders.simulate.meg_sensors import sensor_types, sites
 from decoders.simulate.meg_sources import Source, draw_sources
 
 # A sensor is planted where it sees this share of what the best one sees of a source, in units of its noise.
@@ -40,12 +40,12 @@ def channel_table(settings: PhantomSettings, task: str, subject: int) -> pd.Data
         planted: 1 where any gain of a source with geometry (of the word rate, of its own) is at least .3 times the
         largest. Bad sensors see nothing.
     """
-    info = person_info(settings, subject)
+    fields = dipole_fields(settings, subject)
     noise = np.sqrt(np.diag(noise_covariance(settings, subject)))
-    table = pd.DataFrame({"name": info["ch_names"][: len(noise)], "type": sensor_types()})
+    table = pd.DataFrame({"name": sites()[0], "type": sensor_types()})
     planted = np.zeros(len(noise), dtype=bool)
     for source in draw_sources(settings, task, subject):
-        gain = source_gain(source, leadfield(info, source.places, source.directions)) / noise
+        gain = source_gain(source, fields[source.patch.name]) / noise
         gain[np.concatenate(bad_sensors(settings, subject))] = 0.0
         table[f"gain_{source.patch.name}"] = gain
         if source.patch.n_dimensions or task == "story":

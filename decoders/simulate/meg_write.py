@@ -34,7 +34,9 @@ _EVENT_COLUMNS = {
     "value": {"Description": "Value of the trigger channel STI101; n/a for a word that begins with its story."},
     "sample": {"Description": "Sample of the trigger, from 0."},
     "trial_type": {
-        "Description": "Name of the picture (column stimulus of stimuli/pictures.tsv), or what else happened. Of a story, the first row, n/a, is the story as a whole.",
+        "Description": "Name of the picture (column stimulus of stimuli/pictures.tsv), or what else happened; "
+        "n/a in the row of a story as a whole.",
+        "n/a in the row of a story as a whole.",
         "Levels": {
             "word": "A spoken word",
             "fixation": "The cross before the first picture",

@@ -157,7 +157,7 @@ def picture_events(settings: PhantomSettings, shown: PictureSet, subject: int, r
 
 
 def picture_order(n_pictures: int, repeats: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw an order in which each picture comes once per block and never twice in a row, shape (n_pictures * repeats,)."""
+    """Draw an order of pictures: each once per block, never twice in a row; shape (n_pictures * repeats,)."""
     first, *others = (rng.permutation(n_pictures) for _ in range(repeats))
     order = [first]
     for block in others:
