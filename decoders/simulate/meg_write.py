@@ -36,7 +36,6 @@ _EVENT_COLUMNS = {
     "trial_type": {
         "Description": "Name of the picture (column stimulus of stimuli/pictures.tsv), or what else happened; "
         "n/a in the row of a story as a whole.",
-        "n/a in the row of a story as a whole.",
         "Levels": {
             "word": "A spoken word",
             "fixation": "The cross before the first picture",

@@ -7,6 +7,7 @@ from scipy.spatial.distance import pdist
 from decoders.config import PhantomSettings
 from decoders.config.phantom_meg import PhantomMegSettings
 from decoders.errors import InputError
+from decoders.simulate.meg_artefacts import ECG_V, EOG_V
 from decoders.simulate.meg_courses import raised_cosine, superpose
 from decoders.simulate.meg_dipoles import TEMPORAL, VENTRAL, VISUAL
 from decoders.simulate.meg_head import magnetometers
@@ -16,6 +17,7 @@ from decoders.simulate.meg_sources import draw_sources
 from decoders.simulate.meg_tasks import CATCH, FIRST_PICTURE, picture_codes
 from decoders.simulate.meg_truth import channel_table, source_table
 from decoders.simulate.pictures import draw_pictures, picture_features
+from decoders.simulate.story import draw_stories
 
 MEG = PhantomMegSettings(repeats=2, story_subjects=1, story_runs=1, story_s=40.0, head_shift_mm=0.0)
 SETTINGS = PhantomSettings(story_runs=3, n_pictures=12, meg=MEG)
@@ -150,8 +152,10 @@ def test_artefacts_are_of_the_size_that_was_asked_for(pictures):
     peaks = frequencies[np.argsort(density.mean(axis=0))[-3:]]
     assert np.abs(peaks - 50).max() <= 0.5
     blinks = pictures.parts["blinks"]
-    assert np.corrcoef(pictures.eog, blinks.courses[0])[0, 1] > 0.9
-    assert np.corrcoef(pictures.ecg, pictures.parts["heart"].courses[0])[0, 1] > 0.9
+    course = blinks.courses[0]
+    assert pictures.eog @ course / (course @ course) == pytest.approx(EOG_V, rel=0.15)
+    beat = pictures.parts["heart"].courses[0]
+    assert pictures.ecg @ beat / (beat @ beat) == pytest.approx(ECG_V, rel=0.15)
     assert np.abs(pictures.parts["heart"].fields[mags]).max() == pytest.approx(MEG.heart * 1e-15)
     beats = np.flatnonzero(np.diff((pictures.parts["heart"].courses[0] > 0.5).astype(int)) == 1)
     assert np.diff(beats).mean() / 250 == pytest.approx(0.85, abs=0.03)
@@ -179,7 +183,7 @@ def test_words_evoke_what_their_vectors_say(story):
     onsets, times = words["onset"].to_numpy(), np.arange(story.timeline.n_times) / 250
     design = superpose(times, onsets, np.eye(len(words)), source.course, (source.onset_s, source.end_s))
     moments = np.linalg.lstsq(design.T, story.parts["temporal"].courses.T, rcond=None)[0] - source.shared
-    vectors = __import__("decoders.simulate.story", fromlist=["draw_stories"]).draw_stories(SETTINGS).embedding
+    vectors = draw_stories(SETTINGS).embedding
     looked = np.column_stack([np.ones(len(words)), vectors.lookup(tuple(words["word"]))])
     fitted = looked @ np.linalg.lstsq(looked, moments, rcond=None)[0]
     assert ((moments - fitted) ** 2).sum() < 1e-4 * (moments**2).sum()
