@@ -1,7 +1,7 @@
 """The phantom in the MEG: how long eight people take, how large the files are, and what was planted in them.
 
 ``python benchmarks/bench_meg_phantom.py FOLDER`` writes the phantom (eight people, two runs of pictures, the defaults
-of `data.phantom.meg`) as BIDS into FOLDER and prints, per person, processor seconds, megabytes, latencies of the planted
+of `data.phantom.meg`) as BIDS into FOLDER and prints, per person, processor seconds, megabytes, latencies of planted
 sources and the number of planted sensors. ``… FOLDER geometry`` and ``… FOLDER response`` write the null phantoms.
 Recovery of the latencies is measured by the stages that read the folder.
 """
