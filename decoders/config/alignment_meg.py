@@ -13,7 +13,8 @@ class SensorSettings(Settings):
     """RSA in the neighbourhood of every sensor, over time."""
 
     radius_mm: Positive | None = Field(
-        None, description="Sensors of one type within this radius in mm; those that touch (mne's triangulation) when absent."
+        None,
+        description="Sensors of one type within this radius in mm; those that touch (mne's triangulation) when absent.",
     )
     models: tuple[str, ...] | None = Field(
         None,
@@ -31,6 +32,9 @@ class TimeSettings(Settings):
     task: str | None = Field(None, description="Task label of the MEG or EEG runs; all when absent.")
     window_s: tuple[float, float] | None = Field(
         None, description="First and last moment in seconds from the onset; whole trials when absent."
+    )
+    ignore: tuple[str, ...] = Field(
+        ("catch", "fixation", "response", "button"), description="Trial types that are no stimuli."
     )
     noise: Literal["residuals", "baseline"] = Field(
         "residuals", description="Where the noise covariance comes from: repeats of conditions, or the baselines."

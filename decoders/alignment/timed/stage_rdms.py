@@ -102,7 +102,7 @@ def prepare(recordings: Sequence[Recording], stimuli: Sequence[str], settings: A
         Of one subject.
     stimuli : sequence of str
     settings : AlignmentSettings or SettingsSlice
-        rdm; time.window_s, noise, folds, n_folds.
+        rdm; time.window_s, ignore, noise, folds, n_folds.
     whose : str
 
     Raises
@@ -111,7 +111,7 @@ def prepare(recordings: Sequence[Recording], stimuli: Sequence[str], settings: A
         What `join_trials`, `cells_in` and the estimates of noise refuse.
     """
     time = settings.time
-    trials = join_trials(recordings, time.window_s, whose)
+    trials = join_trials(recordings, time.window_s, whose, time.ignore)
     if settings.rdm == "crossnobis":
         cells, words = cells_in(trials, stimuli, time.folds, time.n_folds, whose)
     else:
@@ -227,14 +227,16 @@ def shared_frame(by_subject: dict[str, list[Path]], excluded: dict[str, str], se
             del by_subject[subject]
     shown = {str(name) for subject in by_subject for item in headers[subject] for name in item.conditions}
     moments = moments_in(times, settings.time.window_s, "the trials of all subjects")
-    return TimeRdms(sorted(shown - set(NO_CONDITION)), times[moments], excluded=excluded)
+    return TimeRdms(sorted(shown - {*NO_CONDITION, *settings.time.ignore}), times[moments], excluded=excluded)
 
 
 def _nobody(excluded: dict[str, str]) -> None:
     reasons = "; ".join(f"{who}: {why}" for who, why in list(excluded.items())[:3])
     found = f"none ({reasons})" if reasons else "none"
     remedy = "Check the events and the preprocessing of the MEG or EEG runs, and alignment.time.task."
-    raise InputError("trials of sensors of three or more stimuli of at least one subject", found, "the recordings", remedy)
+    raise InputError(
+        "trials of sensors of three or more stimuli of at least one subject", found, "the recordings", remedy
+    )
 
 
 def write_time_rdms(path: Path, found: TimeRdms, method: str) -> None:
@@ -263,7 +265,7 @@ def write_time_rdms(path: Path, found: TimeRdms, method: str) -> None:
 def run(job: Job) -> None:
     """Write time_rdms.h5."""
     settings = job.settings.alignment
-    if settings.time is None:
+    if settings.time.noise is None:
         raise InputError("the settings alignment.time", "none", "the study", "Add the block alignment.time.")
     excluded = {
         f"{row.subject}, {row.task}, {row.run}": row.reason

@@ -74,7 +74,9 @@ def same_times(one: NDArray[np.float64], other: NDArray[np.float64]) -> bool:
     return one.shape == other.shape and bool(np.allclose(one, other, rtol=0, atol=_CLOSE_S))
 
 
-def join_trials(recordings: Sequence[Recording], window: tuple[float, float] | None, whose: str) -> SensorTrials:
+def join_trials(
+    recordings: Sequence[Recording], window: tuple[float, float] | None, whose: str, ignore: Sequence[str] = ()
+) -> SensorTrials:
     """Join the trials of a subject's runs.
 
     Parameters
@@ -84,6 +86,8 @@ def join_trials(recordings: Sequence[Recording], window: tuple[float, float] | N
     window : tuple of float or None
         First and last moment in seconds; all when None.
     whose : str
+    ignore : sequence of str
+        Trial types that are no stimuli.
 
     Returns
     -------
@@ -107,7 +111,7 @@ def join_trials(recordings: Sequence[Recording], window: tuple[float, float] | N
     data, conditions, runs = [], [], []
     for number, recording in enumerate(recordings):
         names = [str(name) for name in recording.conditions]
-        shown = np.array([name not in NO_CONDITION for name in names], dtype=bool)
+        shown = np.array([name not in NO_CONDITION and name not in ignore for name in names], dtype=bool)
         data.append(recording.data[shown][:, kept][:, :, moments])
         conditions += [name for name, flag in zip(names, shown, strict=True) if flag]
         runs += [number] * int(shown.sum())
@@ -173,9 +177,7 @@ def without_data(recording: Recording, kept: NDArray[np.bool_]) -> Recording:
     )  # fmt: skip
 
 
-def cells_in(
-    trials: SensorTrials, stimuli: Sequence[str], folds: str, n_folds: int, whose: str
-) -> tuple[Cells, str]:
+def cells_in(trials: SensorTrials, stimuli: Sequence[str], folds: str, n_folds: int, whose: str) -> tuple[Cells, str]:
     """Return the conditions and folds of a subject's trials, and in words what the folds are.
 
     Parameters
@@ -224,9 +226,7 @@ def _blocks(codes: NDArray[np.int64], n_folds: int) -> NDArray[np.int64]:
     return folds
 
 
-def _check_every_run(
-    codes: NDArray[np.int64], runs: NDArray[np.int64], stimuli: Sequence[str], whose: str
-) -> None:
+def _check_every_run(codes: NDArray[np.int64], runs: NDArray[np.int64], stimuli: Sequence[str], whose: str) -> None:
     for run in np.unique(runs):
         absent = sorted(set(range(len(stimuli))) - set(codes[runs == run].tolist()))
         if absent:
