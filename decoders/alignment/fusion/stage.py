@@ -122,7 +122,7 @@ def fuse(study: Study, options: Options, rng: np.random.Generator) -> Fused:
     }
     counts = stimulus_counts(study, plan.n_resamples, rng)
     resampled = resample(study, resampler, counts, windows, rng)
-    clusters = clusters_of_regions(study, resampled.fusion, options.n_permutations, int(rng.integers(2**31)))
+    clusters = clusters_of_regions(study, resampled.fusion, options.n_permutations, rng)
     most = maximum(resampled.fusion, study)
     tables = [fusion_table(study, resampled.fusion, null, fusion, clusters, plan, options.how, rng)]
     tables.append(partial_table(study, resampled.partial, plan, options.how, rng))
