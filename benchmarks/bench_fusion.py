@@ -1,9 +1,9 @@
 """Fusion and commonality of a study: 8 people, 92 stimuli, 150 times, 5 regions, 60 model RDMs, 1,000 permutations.
 
-Run ``python benchmarks/bench_fusion.py`` (one thread; minutes). The stage's own function, with 1,000 bootstrap resamples
-of the stimuli besides. Beside it the relabelled commonalities as papers compute them, by three regressions (numpy's
-least squares) on ranked RDMs per person, time, region, model and permutation: measured on 300 cells and scaled to all,
-since every cell costs the same; the result says so. Both must give the same values in these cells.
+Run ``python benchmarks/bench_fusion.py`` (one thread; minutes). The stage's own function, with 1,000 bootstrap
+resamples of the stimuli besides. Beside it the relabelled commonalities as papers compute them, by three regressions
+(numpy's least squares) on ranked RDMs per person, time, region, model and permutation: measured on 300 cells and scaled
+to all, since every cell costs the same; the result says so. Both must give the same values in these cells.
 """
 
 from __future__ import annotations
