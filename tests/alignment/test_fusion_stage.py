@@ -60,8 +60,10 @@ def files(folder, meg_people=PEOPLE, fmri_people=PEOPLE, meg_names=NAMES, spoil=
 
 def study(fusion=None, **alignment):
     fusion = {"n_permutations": 200} | (fusion or {})
-    settings = {"recordings": "rdms", "n_bootstrap": 60, "fusion": fusion, **alignment}
-    return parse_settings({"study": "x", "data": {"source": "bids", "root": "b"}, "alignment": settings})
+    settings = {"recordings": "rdms", "n_bootstrap": 60, "time": {}, "fusion": fusion, **alignment}
+    return parse_settings(
+        {"study": "x", "data": {"source": "bids", "root": "b"}, "preprocess": {}, "alignment": settings}
+    )
 
 
 def run_fusion(folder, inputs, fusion=None, **alignment):
