@@ -148,6 +148,21 @@ STAGES: dict[str, Stage] = {
             *(f"alignment.fusion.{key}" for key in ("n_permutations", "reference", "stimuli", "models")),
         ),
     ),
+    "rdms-time": Stage(
+        "decoders.alignment.timed.stage_rdms",
+        (
+            "alignment.rdm",
+            *(f"alignment.time.{key}" for key in ("task", "window_s", "ignore", "noise", "folds", "n_folds")),
+        ),
+    ),
+    "align-time": Stage(
+        "decoders.alignment.timed.stage",
+        (
+            *(f"alignment.{key}" for key in ("layers", "models", "comparators", "alpha", "n_bootstrap")),
+            *(f"alignment.time.{key}" for key in ("statistic", "cluster_p", "n_permutations")),
+            "seed",
+        ),
+    ),
     "searchlight-models": Stage(
         "decoders.alignment.stage_searchlight_models",
         ("alignment.layers", "alignment.models", "alignment.comparators", *_TIMES),

@@ -1,15 +1,16 @@
-"""Clusters of fusion over time: sign flips of the people's curves, in all regions at once (mne)."""
+"""Clusters of fusion over time: sign flips of the people's curves, in all regions at once."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from decoders.alignment.contrasts import Scores
 from decoders.alignment.fusion.prepared import Study
+from decoders.alignment.timed.flips import flip_test, sign_patterns
 
 FORMING_P = 0.05
 # Sign flips of fewer people cannot reach p = .05: 1 / 2^4 = .0625.
@@ -17,13 +18,13 @@ MIN_PEOPLE = 5
 
 
 @dataclass(frozen=True)
-class Cluster:
+class FusionCluster:
     """Times in a row at which fusion exceeds the threshold.
 
     Attributes
     ----------
     region : int
-        Number in what was given.
+        Number in the study.
     start, stop, peak : int
         Numbers of the first and last time, and of the time with the largest t.
     mass : float
@@ -40,7 +41,9 @@ class Cluster:
     p: float
 
 
-def fusion_clusters(curves: NDArray[np.float64], n_permutations: int, seed: int) -> list[Cluster]:
+def fusion_clusters(
+    curves: NDArray[np.float64], n_permutations: int, rng: np.random.Generator
+) -> list[FusionCluster]:  # fmt: skip
     """Return the clusters of fusion above zero.
 
     Parameters
@@ -48,37 +51,27 @@ def fusion_clusters(curves: NDArray[np.float64], n_permutations: int, seed: int)
     curves : array of shape (n_people, n_regions, n_times)
         Of at least five people.
     n_permutations : int
-        All sign flips where there are fewer.
-    seed : int
+        All sign flips where there are no more.
+    rng : Generator
 
     Returns
     -------
-    list of Cluster
-        Formed at p = .05 (one-sided t); times are neighbours within a region alone, and the largest mass is taken over
-        all regions, which holds the family-wise error over both (Maris & Oostenveld 2007).
+    list of FusionCluster
+        Formed at p = .05 (one-sided t), within regions; the largest mass is taken over all regions, which holds the
+        family-wise error over both (Maris & Oostenveld 2007).
     """
-    from mne import use_log_level
-    from mne.stats import combine_adjacency, permutation_cluster_1samp_test
-    from scipy.sparse import csr_array
-    from scipy.stats import t
-
-    n_people, n_regions, n_times = curves.shape
-    neighbours = combine_adjacency(csr_array((n_regions, n_regions)), n_times)
-    with use_log_level("error"):
-        values, masks, p, _ = permutation_cluster_1samp_test(
-            curves, t.isf(FORMING_P, n_people - 1), n_permutations, tail=1, adjacency=neighbours, seed=seed,
-            out_type="mask",
-        )  # fmt: skip
+    signs, exact = sign_patterns(len(curves), n_permutations, rng)
+    tested = flip_test(curves, signs, FORMING_P, "max", "greater", exact)
     found = []
-    for mask, share in zip(masks, p, strict=True):
-        region, times = np.nonzero(mask)
-        peak = times[np.argmax(values[region, times])]
-        ends = int(times.min()), int(times.max())
-        found.append(Cluster(int(region[0]), *ends, int(peak), float(values[mask].sum()), float(share)))
-    return sorted(found, key=lambda cluster: (cluster.region, cluster.start))
+    for item in tested.clusters:
+        peak = item.start + int(np.argmax(tested.statistic[item.row, item.start : item.stop]))
+        found.append(FusionCluster(item.row, item.start, item.stop - 1, peak, item.mass, item.p))
+    return found
 
 
-def clusters_of_regions(study: Study, scores: Mapping[str, Scores], n_permutations: int, seed: int) -> list[Cluster]:
+def clusters_of_regions(
+    study: Study, scores: Mapping[str, Scores], n_permutations: int, rng: np.random.Generator
+) -> list[FusionCluster]:
     """Return the clusters of all regions with five people or more.
 
     Parameters
@@ -86,11 +79,12 @@ def clusters_of_regions(study: Study, scores: Mapping[str, Scores], n_permutatio
     study : Study
     scores : mapping of region to Scores
         Fusion, one row per time.
-    n_permutations, seed : int
+    n_permutations : int
+    rng : Generator
 
     Returns
     -------
-    list of Cluster
+    list of FusionCluster
         Regions with the same people are flipped together; p is multiplied by the number of such groups.
     """
     groups: dict[tuple[int, ...], list[int]] = {}
@@ -100,6 +94,7 @@ def clusters_of_regions(study: Study, scores: Mapping[str, Scores], n_permutatio
     found = []
     for numbers in groups.values():
         curves = np.array([scores[study.pairs[number].region].full.T for number in numbers]).transpose(1, 0, 2)
-        here = fusion_clusters(curves, n_permutations, seed)
-        found += [replace(item, region=numbers[item.region], p=min(1.0, item.p * len(groups))) for item in here]
+        for item in fusion_clusters(curves, n_permutations, rng):
+            p = min(1.0, item.p * len(groups))
+            found.append(FusionCluster(numbers[item.region], item.start, item.stop, item.peak, item.mass, p))
     return found

@@ -13,15 +13,16 @@ from numpy.typing import NDArray
 from decoders.alignment.contrasts import Scores
 from decoders.alignment.fusion.pairing import Paired, same_people
 from decoders.alignment.fusion.prepared import Study
+from decoders.alignment.fusion.resampled import Windows
+from decoders.alignment.timed.latencies import amplitude, onset_times, peak_times
 from decoders.stats.correction import holm
-from decoders.stats.latencies import onset_times, peak_times
 from decoders.stats.resampling import Factors, crossed_variance, effective_df, factor_sets, t_interval, t_test
 from decoders.store.tables import COLUMNS
 
 MEASURES: dict[str, Callable[..., NDArray[np.float64]]] = {"onset": onset_times, "peak": peak_times}
 _WHAT = {
-    "onset": "first time from which the mean course stays above half of its peak",
-    "peak": "largest value of the mean course, between samples by a parabola",
+    "onset": "where the line through the rise of the mean course (.4 to .8 of its peak, signed root) meets zero",
+    "peak": "largest value of the mean course (signed root), between samples by a parabola",
 }
 
 
@@ -39,7 +40,7 @@ def course_draws(scores: Scores) -> dict[Factors, NDArray[np.float64]]:
     return draws
 
 
-def latency_table(study: Study, scores: Mapping[str, Scores], regions: Mapping[str, Any]) -> pd.DataFrame:
+def latency_table(study: Study, scores: Mapping[str, Scores], windows: Windows) -> pd.DataFrame:
     """Return onsets and peaks of the regions whose fusion survives, and their differences between regions.
 
     Parameters
@@ -47,8 +48,8 @@ def latency_table(study: Study, scores: Mapping[str, Scores], regions: Mapping[s
     study : Study
     scores : mapping of region to Scores
         Fusion, one row per time.
-    regions : mapping of region to anything
-        The regions to look at.
+    windows : mapping of region to array of bool of shape (n_times,)
+        Times at which fusion survives; the peak is looked for between the first and the last of them.
 
     Returns
     -------
@@ -56,19 +57,20 @@ def latency_table(study: Study, scores: Mapping[str, Scores], regions: Mapping[s
         Columns of `latencies` and p_corrected (Holm over the differences of one measure). A difference has the other
         region as reference, and is negative where `region` comes first.
     """
-    pairs = {pair.region: pair for pair in study.pairs if pair.region in regions}
-    tables = [_measure_rows(study, pairs, scores, measure) for measure in MEASURES]
+    pairs = {pair.region: pair for pair in study.pairs if pair.region in windows}
+    tables = [_measure_rows(study, pairs, scores, windows, measure) for measure in MEASURES]
     rows = [row for table in tables for row in table]
     return pd.DataFrame(rows, columns=[*COLUMNS["latencies"], "p_corrected"])
 
 
 def _measure_rows(
-    study: Study, pairs: Mapping[str, Paired], scores: Mapping[str, Scores], measure: str
+    study: Study, pairs: Mapping[str, Paired], scores: Mapping[str, Scores], windows: Windows, measure: str
 ) -> list[dict[str, Any]]:
     times, found = study.sensor.times, {}
     for region in pairs:
-        draws = course_draws(scores[region])
-        found[region] = {factors: MEASURES[measure](courses, times) for factors, courses in draws.items()}
+        of, places, draws = MEASURES[measure], np.flatnonzero(windows[region]), course_draws(scores[region])
+        stretch = int(places[0]), int(places[-1]) + 1
+        found[region] = {factors: of(amplitude(courses), times, *stretch) for factors, courses in draws.items()}
     rows = [_row(measure, region, "", values, scores[region], test=False) for region, values in found.items()]
     differences = []
     for first, second in combinations(pairs, 2):
@@ -92,8 +94,9 @@ def _row(
     df = effective_df(variance, parts, levels)
     low, high = t_interval(np.array([estimate]), np.array([variance]), df)
     lost = int(np.isnan(draws[frozenset(levels)]).sum())
-    method = f"{_WHAT[measure]}; bootstrap over {', '.join(levels)}, corrected variance, t, effective df" + (
-        f"; {lost} resamples without an onset left out" if lost else ""
+    method = (
+        f"{_WHAT[measure]}; bootstrap over {', '.join(levels)}, corrected variance (of the central 68 % of draws), "
+        "t, effective df" + (f"; {lost} resamples without a latency left out" if lost else "")
     )
     p = float(t_test(np.array([estimate]), np.array([variance]), df)[0]) if test else float("nan")
     return {
@@ -104,5 +107,7 @@ def _row(
 
 
 def _variance(draws: NDArray[np.float64]) -> float:
+    """Return the square of half the width of the central 68 %: the variance, where a few draws have no clear onset."""
     known = draws[np.isfinite(draws)]
-    return float(known.var(ddof=1)) if len(known) > 1 else float("nan")
+    low, high = np.quantile(known, [0.1587, 0.8413]) if len(known) > 1 else (np.nan, np.nan)
+    return float(((high - low) / 2) ** 2)

@@ -122,7 +122,7 @@ def fuse(study: Study, options: Options, rng: np.random.Generator) -> Fused:
     }
     counts = stimulus_counts(study, plan.n_resamples, rng)
     resampled = resample(study, resampler, counts, windows, rng)
-    clusters = clusters_of_regions(study, resampled.fusion, options.n_permutations, int(rng.integers(2**31)))
+    clusters = clusters_of_regions(study, resampled.fusion, options.n_permutations, rng)
     most = maximum(resampled.fusion, study)
     tables = [fusion_table(study, resampled.fusion, null, fusion, clusters, plan, options.how, rng)]
     tables.append(partial_table(study, resampled.partial, plan, options.how, rng))
@@ -153,8 +153,12 @@ def run(job: Job) -> None:
         elif len(pair.people) < MIN_PEOPLE:
             job.log.warning("fusion: %d people in %s, no test by sign flips", len(pair.people), pair.region)
     write_table(job.outputs["fusion"], found.table, "inference")
-    write_table(job.outputs["clusters"], found.clusters, "time_clusters")
-    write_table(job.outputs["latencies"], found.latencies, "latencies")
+    for name, table, kind in (
+        ("clusters", found.clusters, "time_clusters"),
+        ("latencies", found.latencies, "latencies"),
+    ):
+        if name in job.outputs:
+            write_table(job.outputs[name], table, kind)
     write_arrays(job.outputs["arrays"], _arrays(study, found), _attributes(job, study, found, reference))
     job.log.info("fusion of %d regions with %d times: %s", len(study.pairs), len(study.sensor.times), HOW[reference])
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from decoders.alignment.contrasts import Model, Scores, contrast
 from decoders.alignment.families import region_families
-from decoders.alignment.fusion.clusters import FORMING_P, Cluster
+from decoders.alignment.fusion.clusters import FORMING_P, FusionCluster
 from decoders.alignment.fusion.null import Statistics, Tested, over_window, shared_p
 from decoders.alignment.fusion.prepared import Study
 from decoders.alignment.fusion.resampled import Resampled, Windows
@@ -32,7 +32,7 @@ def plain_words(comparator: str) -> str:
 
 
 def fusion_table(
-    study: Study, scores: Mapping[str, Scores], null: Statistics, tested: Tested, clusters: Sequence[Cluster],
+    study: Study, scores: Mapping[str, Scores], null: Statistics, tested: Tested, clusters: Sequence[FusionCluster],
     plan: Plan, how: str, rng: np.random.Generator,
 ) -> pd.DataFrame:  # fmt: skip
     """Return MEG with fMRI per region and time: label permutation, bootstrap interval, and the cluster of each time."""
@@ -62,7 +62,7 @@ def maximum(scores: Mapping[str, Scores], study: Study) -> NDArray[np.float64]:
     return np.array([(scores[pair.region].full ** 2).mean(axis=1) for pair in study.pairs])
 
 
-def _cluster_p(shape: tuple[int, ...], clusters: Sequence[Cluster]) -> NDArray[np.float64]:
+def _cluster_p(shape: tuple[int, ...], clusters: Sequence[FusionCluster]) -> NDArray[np.float64]:
     p = np.full(shape, np.nan)
     for cluster in clusters:
         p[cluster.region, cluster.start : cluster.stop + 1] = cluster.p
@@ -179,7 +179,7 @@ def _window_families(
     return [table.assign(analysis=COMMONALITY) for table in tables if len(table)]
 
 
-def cluster_table(study: Study, clusters: Sequence[Cluster], n_flips: int) -> pd.DataFrame:
+def cluster_table(study: Study, clusters: Sequence[FusionCluster], n_flips: int) -> pd.DataFrame:
     """Return the clusters as rows of `time_clusters`."""
     from decoders.store.tables import COLUMNS
 
