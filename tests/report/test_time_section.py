@@ -15,7 +15,7 @@ from decoders.report.sections import fusion, time, time_curves
 from decoders.report.sections.decoding import by_modality
 from decoders.report.sections.sensors import above_cut, gate_maps, gate_table, rank_curve
 from decoders.report.sections.time_curves import clusters_of, curve_figure, curves_of, raster_figure
-from decoders.report.sections.time_maps import generalisation_figure, rdm_strip, sensor_figure
+from decoders.report.sections.time_maps import generalisation_figure, rdm_strip, sensor_figure, sensor_notice
 from decoders.report.stage import run
 from decoders.report.words import analysis, parse_analysis
 from decoders.store.arrays import Array, Arrays
@@ -171,6 +171,17 @@ def test_sensor_maps_are_of_even_moments_and_mark_what_is_significant(results):
     drawings = dict(figure.drawings)
     assert 'class="sensor on"' in str(drawings["Direct feedback alignment, fc1, 32 px"])
     assert 'class="sensor on"' not in str(drawings["Untrained, fc1, 32 px"])
+
+
+def test_what_the_searchlight_over_sensors_left_out_is_said(results):
+    assert sensor_notice(results) is None
+    file = results.first("sensor_searchlight")
+    told = {"excluded": {"07": "no events"}, "not_shared": ["MEG0001"], "no_group": "2 subjects: no test below 5"}
+    held = [Named(None, Arrays(file.arrays, told))]
+    found = sensor_notice(dataclasses.replace(results, arrays={"sensor_searchlight": held}))
+    assert found.items == [
+        "subject 07: no events", "1 sensor that not all subjects have: MEG0001", "2 subjects: no test below 5",
+    ]  # fmt: skip
 
 
 def test_fusion_has_regions_shares_and_a_bound(results):

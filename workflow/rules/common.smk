@@ -396,6 +396,7 @@ def page_inputs():
         inputs |= {"sensor_searchlight": S("alignment/sensor_searchlight.h5")}
     if FUSED:
         inputs |= {"fusion_table": S("alignment/fusion.tsv"), "fusion_arrays": S("alignment/fusion.h5")}
+        inputs |= {f"fusion_{part}": S(f"alignment/fusion_{part}.tsv") for part in ("clusters", "latencies")}
     if STUDY.alignment and STUDY.alignment.searchlight:
         inputs |= {"searchlight": S("alignment/searchlight.tsv"), "searchlight_maps": S("alignment/searchlight.h5")}
     if STUDY.certificate:

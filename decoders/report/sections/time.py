@@ -13,7 +13,7 @@ from decoders.report.contrasts import models_of, numbers, places_in_order, score
 from decoders.report.figures import Dot, DotRow, dot_grid
 from decoders.report.read import Results
 from decoders.report.sections.time_curves import Curves, beyond_figure, curve_figure, curves_of, raster_figure
-from decoders.report.sections.time_maps import generalisation_figure, rdm_strip, sensor_figure
+from decoders.report.sections.time_maps import generalisation_figure, rdm_strip, sensor_figure, sensor_notice
 from decoders.report.words import control_title, is_control, model_words, text, title
 
 _MOST_ROWS = 5000
@@ -37,7 +37,7 @@ def section(results: Results) -> Section:
         ),
         ("Onsets and peaks", [latency_figure(results), latency_table(results)]),
         ("Time generalisation", [generalisation_figure(results)]),
-        ("Sensors", [sensor_figure(results)]),
+        ("Sensors", [sensor_notice(results), sensor_figure(results)]),
         ("Tables", [cluster_table(results), ceiling_table(results)]),
     )
     return Section("time", "Alignment in time", lead, order)

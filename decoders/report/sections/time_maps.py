@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from decoders.report.blocks import Data, Figure, Value
+from decoders.report.blocks import Data, Figure, Notice, Value
 from decoders.report.heat import Floats, rdm_wall
 from decoders.report.read import Results
 from decoders.report.timemaps import Mask, plane, reach_of
 from decoders.report.topography import Head, even_times, flat, heads, milliseconds, sensor_sets
-from decoders.report.words import comparator_words, model_words, text
+from decoders.report.words import comparator_words, count, listed, model_words, text
 from decoders.store.arrays import Arrays
 
 _MOST_HOVERED = 200
@@ -115,6 +115,19 @@ def _plane_rows(kind: str, values: Floats, p: Floats, times: Floats) -> list[tup
     return [(kind, float(times[i]), float(times[j]), float(values[i, j]), float(p[i, j])) for i in kept for j in kept]
 
 
+def sensor_notice(results: Results) -> Notice | None:
+    """Return who and what the searchlight over sensors left out, and why there is no test of the group."""
+    file = results.first("sensor_searchlight")
+    if file is None:
+        return None
+    items = [f"subject {text(who)}: {text(why)}" for who, why in file.attributes.get("excluded", {}).items()]
+    if lost := [text(name) for name in file.attributes.get("not_shared", [])]:
+        items.append(f"{count(len(lost), 'sensor')} that not all subjects have: {listed(lost)}")
+    if note := text(file.attributes.get("no_group")):
+        items.append(note)
+    return Notice("What the searchlight over sensors left out", items) if items else None
+
+
 def sensor_figure(results: Results) -> Figure | None:
     """Return the searchlight over sensors as maps of the head at evenly spaced moments, one variant per model."""
     file = results.first("sensor_searchlight")
@@ -140,8 +153,8 @@ def sensor_figure(results: Results) -> Figure | None:
     left = len(file["models"]) - len(models)
     caption = (
         "RSA in the neighbourhood of every sensor, group mean, the head from above with the nose up. Large pink dots: "
-        "sensors that are significant, corrected over sensors and moments. Moments are evenly spaced, whatever they "
-        "show; colours lie linearly between sensors."
+        "sensors that are significant, corrected over the sensors and moments of a map; models are families of their "
+        "own. Moments are evenly spaced, whatever they show; colours lie linearly between sensors."
     )
     caption += f" {left} further models are in alignment/sensor_searchlight.h5." if left else ""
     data = _sensor_data(models, [text(name) for name in file["channels"]], times, chosen, scores, p)
