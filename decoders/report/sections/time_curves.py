@@ -274,7 +274,7 @@ def raster_figure(results: Results, found: Curves) -> Figure | None:
     drawings, rows = [], []
     spans = clusters_of(results)
     regions = list(dict.fromkeys(curve.region for curve in found.curves))
-    for place in places_in_order([curve.model for curve in found.curves]):
+    for place in (places_in_order([curve.model for curve in found.curves]) or [("", "", "")]) if found.curves else []:
         for region in regions:
             kept = [c for c in found.curves if c.region == region and (c.model.place == place or not c.model.layer)]
             times, values, marked = _matrix(kept, spans)
