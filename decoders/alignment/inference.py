@@ -231,15 +231,17 @@ def _permuted_scores(
     step = max(1, _PAIRS_AT_ONCE // len(target))
     for start in range(0, len(orders), step):
         part = orders[start : start + step]
-        null[start : start + step] = np.array([_relabelled(target, order) for order in part]) @ units.T
+        null[start : start + step] = _relabelled(target, part) @ units.T
     return null
 
 
-def _relabelled(target: NDArray[np.float64], order: NDArray[np.int64]) -> NDArray[np.float64]:
-    n = len(order)
+def _relabelled(target: NDArray[np.float64], orders: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return an embedded RDM under each relabelling (n_orders, n_stimuli)."""
+    n = orders.shape[1]
     if len(target) == n * n:
-        return np.asarray(target.reshape(n, n)[np.ix_(order, order)]).ravel()
-    return permute_pairs(target, order)
+        square = target.reshape(n, n)
+        return np.asarray(square[orders[:, :, None], orders[:, None]]).reshape(len(orders), -1)
+    return permute_pairs(target, orders)
 
 
 def _permuted_once(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.alignment.ranks import RankedRDMs
+from decoders.stats.permutation import pair_indices
 
 # Numbers in one table: small enough for fast memory, large enough that calls do not cost more than the work.
 _NUMBERS_AT_ONCE = 2_000_000
@@ -108,7 +109,7 @@ def resample(
     Resampled
         Every resample of every model once.
     """
-    rows, columns = np.triu_indices(counts.shape[1], 1)
+    rows, columns = pair_indices(counts.shape[1])
     others, held = _Comparable(recorded, plain), None if controls is None else _Comparable(controls, plain)
     for first in range(0, len(models), _RDMS_AT_ONCE):
         chosen = slice(first, min(first + _RDMS_AT_ONCE, len(models)))

@@ -8,6 +8,7 @@ excess can be removed, for any number of crossed factors.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from itertools import combinations
 from typing import Any, Literal
 
@@ -38,8 +39,12 @@ def draw_counts(n_levels: int, n_resamples: int, rng: np.random.Generator) -> ND
 
 def factor_sets(factors: Iterable[str]) -> list[Factors]:
     """Return every non-empty subset of the factors, small ones first."""
-    names = sorted(factors)
-    return [frozenset(chosen) for size in range(1, len(names) + 1) for chosen in combinations(names, size)]
+    return list(_subsets(tuple(sorted(factors))))
+
+
+@lru_cache(maxsize=64)
+def _subsets(names: tuple[str, ...]) -> tuple[Factors, ...]:
+    return tuple(frozenset(chosen) for size in range(1, len(names) + 1) for chosen in combinations(names, size))
 
 
 def crossed_variance(
