@@ -83,8 +83,8 @@ def _partial(
     tested = [contrast(scores, model) for model in others]
     note = f"partial {PLAIN[plan.comparator]}, {n_controls} control RDMs held constant together; {_UNTESTED}"
     name = f"models beyond linear mixtures of the control RDMs, {region}"
-    table = contrast_family(name, region, tested, scores, plan, rng, note=note)
-    return table.assign(analysis=PARTIAL, reference="all controls", p=np.nan, p_corrected=np.nan)
+    table = contrast_family(name, region, tested, scores, plan, rng, None, note, PARTIAL)
+    return table.assign(reference="all controls")
 
 
 def _variance(
@@ -96,5 +96,4 @@ def _variance(
             item = contrast(parts[part], model)
             found.append(None if item is None else replace(item, reference=words))
     name, note = f"explained variance, {region}", _UNTESTED
-    table = contrast_family(name, region, found, parts["unique"], plan, rng, note=note)
-    return table.assign(analysis=VARIANCE, p=np.nan, p_corrected=np.nan)
+    return contrast_family(name, region, found, parts["unique"], plan, rng, None, note, VARIANCE)
