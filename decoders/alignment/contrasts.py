@@ -148,7 +148,8 @@ def contrast(scores: Scores, first: Model, second: Model | None = None) -> Contr
         return None
     own = scores.draws(rows[0])
     draws = own if rows[1] is None else _less(own, scores.draws(rows[1]))
-    return _from_draws(scores, first.name, "" if second is None else second.name, draws, max(len(part or ()) for part in rows))
+    reference, n_seeds = "" if second is None else second.name, max(len(part or ()) for part in rows)
+    return _from_draws(scores, first.name, reference, draws, n_seeds)
 
 
 def region_contrast(scores: Scores, other: Scores, model: Model, reference: str) -> Contrast:

@@ -1,4 +1,4 @@
-"""RDMs of recorded patterns (but for correlation by rsatoolbox) and of network features, with patterns checked by name."""
+"""RDMs of recorded patterns (by rsatoolbox, but for correlation) and of network features; patterns checked by name."""
 
 from __future__ import annotations
 
