@@ -299,6 +299,18 @@ def trials(wildcards):
     return recordings(TIMED.task, kind="estimates", sensors=True)
 
 
+def compared():
+    """What recorded RDMs are compared with: pictures and their controls, networks, the user's own models."""
+    return {
+        "pictures": S("stimuli/pictures.h5"),
+        "labels": S("stimuli/pictures.tsv"),
+        "controls": S("stimuli/control_rdms.h5"),
+        "features": networks("features"),
+        "card": networks("card"),
+        "user": [model.path for model in STUDY.alignment.models] if STUDY.alignment else [],
+    }
+
+
 def searchlight_chunks(wildcards):
     """The parts of the searchlight: each subject with recordings, chunk by chunk."""
     alignment = STUDY.alignment

@@ -1,18 +1,6 @@
 # MEG and EEG: RDMs in time and what is compared with them, fusion with fMRI, and decoding of heard text.
 
 
-def compared():
-    """What recorded RDMs are compared with: pictures and their controls, networks, the user's own models."""
-    return {
-        "pictures": S("stimuli/pictures.h5"),
-        "labels": S("stimuli/pictures.tsv"),
-        "controls": S("stimuli/control_rdms.h5"),
-        "features": networks("features"),
-        "card": networks("card"),
-        "user": [model.path for model in STUDY.alignment.models] if STUDY.alignment else [],
-    }
-
-
 rule rdms_time:
     input:
         manifest=S("manifest.tsv"),
