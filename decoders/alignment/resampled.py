@@ -119,7 +119,8 @@ def resample(
             part = slice(start, min(start + step, len(counts)))
             # Only pairs of different stimuli have a place in the condensed RDM, so copies are dropped here.
             times = counts[part][:, rows] * counts[part][:, columns]
-            yield Resampled(part, chosen, own.values(times), others.values(times), held and held.values(times))
+            kept = None if held is None else held.values(times)
+            yield Resampled(part, chosen, own.values(times), others.values(times), kept)
 
 
 class _Comparable:
