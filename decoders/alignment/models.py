@@ -18,7 +18,7 @@ from decoders.errors import InputError, SettingsError
 from decoders.stats.permutation import pair_indices
 from decoders.store.arrays import read_arrays
 
-Kind = Literal["control", "user", "network"]
+Kind = Literal["control", "user", "network", "time"]
 Summary = Callable[[NDArray[Any], Sequence[str], str], NDArray[np.float64]]
 """From features (stimulus, unit), the names of the stimuli and whose they are, to a vector."""
 BASELINES = ("untrained", "random_features")
@@ -30,9 +30,9 @@ class ModelRow:
 
     Attributes
     ----------
-    kind : {"control", "user", "network"}
+    kind : {"control", "user", "network", "time"}
     rule : str
-        Learning rule, ``control:<name>`` or ``user:<name>``.
+        Learning rule, ``control:<name>``, ``user:<name>``, or ``meg:<ms>ms`` for MEG at one time.
     rdm : array of shape (n_pairs,) or None
         For encoding models the kernel in its place, of shape (n_stimuli ** 2,).
     architecture, seed, layer : str

@@ -80,7 +80,7 @@ def partition(
 
 def _parts(part: Resampled) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     assert part.controls is not None
-    basis = _basis(part.controls.units()).swapaxes(1, 2)
+    basis = basis_of(part.controls.units()).swapaxes(1, 2)
     in_models, in_recorded = (_projected(values, basis) for values in (part.models, part.recorded))
     left_models, left_recorded = (1 - (inside**2).sum(axis=2) for inside in (in_models, in_recorded))
     # A constant RDM has norm 0 and nothing in common with any.
@@ -100,10 +100,20 @@ def _projected(values: Values, basis: NDArray[np.float64]) -> NDArray[np.float64
     return np.divide(inside, norms, out=np.zeros_like(inside), where=norms > 0)
 
 
-def _basis(controls: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return orthonormal rows that span unit controls (n_resamples, n_controls, n_pairs); none where they are copies.
+def unit_rows(rdms: NDArray[np.float64], weights: NDArray[np.float64], centre: bool) -> NDArray[np.float64]:
+    """Return rows of norm 1 whose inner product is the weighted correlation or cosine; constant ones become 0."""
+    if centre:
+        rdms = rdms - (rdms @ weights / weights.sum())[:, None]
+    scaled = rdms * np.sqrt(weights)
+    norms = np.linalg.norm(scaled, axis=1, keepdims=True)
+    floor = 1e-10 * np.abs(rdms).max(initial=0.0) * np.sqrt(weights.sum())
+    return np.asarray(np.divide(scaled, norms, out=np.zeros_like(scaled), where=norms > floor))
+
+
+def basis_of(controls: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return orthonormal rows that span unit controls (..., n_controls, n_pairs); none where they are copies.
 
     Rows of zeros stand in for what copies lack.
     """
     _, singular, right = np.linalg.svd(controls, full_matrices=False)
-    return np.where(singular[:, :, None] > 1e-8, right, 0.0)
+    return np.where(singular[..., None] > 1e-8, right, 0.0)

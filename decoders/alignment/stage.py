@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -16,10 +15,12 @@ from decoders.alignment.ceilings import noise_ceiling
 from decoders.alignment.comparators import compare
 from decoders.alignment.contrasts import MIN_STIMULI, Scores, draw_all
 from decoders.alignment.families import all_families
+from decoders.alignment.fusion.maps import read_time_rows
 from decoders.alignment.geometry import geometry_table
 from decoders.alignment.inference import Plan
 from decoders.alignment.models import ModelRow, Models, Stimuli, check_layers, control_rows, network_rows, read_card
 from decoders.alignment.partial import Parts
+from decoders.alignment.recorded import Recorded, read_recorded
 from decoders.alignment.user_models import user_rows
 from decoders.alignment.weighted import weighted_families
 from decoders.errors import InputError
@@ -28,22 +29,6 @@ from decoders.stats.permutation import label_permutations
 from decoders.stats.resampling import draw_counts
 from decoders.store.arrays import Array, read_arrays, write_arrays
 from decoders.store.tables import write_table
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """Recorded RDMs of one region.
-
-    Attributes
-    ----------
-    region : str
-    subjects : list of str
-    rdms : array of shape (n_subjects, n_pairs)
-    """
-
-    region: str
-    subjects: list[str]
-    rdms: NDArray[np.float64]
 
 
 def score_table(models: Models, recorded: Sequence[Recorded], comparators: Sequence[str]) -> pd.DataFrame:
@@ -158,27 +143,6 @@ def infer(
     return pd.concat([table for table in tables if len(table)], ignore_index=True)
 
 
-def read_recorded(path: str) -> tuple[list[Recorded], Stimuli]:
-    """Read the recorded RDMs; subjects without a usable RDM in a region are left out there.
-
-    Raises
-    ------
-    InputError
-        No subject is left.
-    """
-    file = read_arrays(path)
-    subjects, stimuli = file["subjects"].tolist(), Stimuli(file["stimuli"].tolist())
-    recorded = []
-    for region in (name for name in file.arrays if name not in ("subjects", "stimuli")):
-        kept = np.isfinite(file[region]).all(axis=1)
-        if kept.any():
-            names = [name for name, flag in zip(subjects, kept, strict=True) if flag]
-            recorded.append(Recorded(region, names, file[region][kept]))
-    if not recorded:
-        raise InputError("recorded RDMs", "none that is usable", path, "See the reasons in the attribute 'excluded'.")
-    return recorded, stimuli
-
-
 def gather_models(job: Job, stimuli: Stimuli) -> Models:
     """Return controls, networks and the user's models, in this order."""
     settings = job.settings.alignment
@@ -238,7 +202,8 @@ def run(job: Job) -> None:
         weighted = weighted_families(models, rdms, len(stimuli.names), settings.weighted_halves, plan, rng)
         table = pd.concat([table, *(part for part in weighted if len(part))], ignore_index=True)
     if "geometry" in job.outputs:
-        write_table(job.outputs["geometry"], geometry_table(models, rdms, plan.comparator), "geometry")
+        times = read_time_rows(job, stimuli)
+        write_table(job.outputs["geometry"], geometry_table(models, rdms, plan.comparator, times), "geometry")
     write_table(job.outputs["inference"], table, "inference")
     write_arrays(job.outputs["models"], drawn_rdms(models, recorded), _attributes(job, models, stimuli))
     job.log.info("%d models, %d regions, %d tests", len(models.usable), len(recorded), len(table))
