@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from decoders.alignment.contrasts import Model
 from decoders.alignment.rdm import feature_rdm
 from decoders.errors import InputError, SettingsError
+from decoders.stats.permutation import pair_indices
 from decoders.store.arrays import read_arrays
 
 Kind = Literal["control", "user", "network", "time"]
@@ -96,7 +97,7 @@ def reorder(condensed: NDArray[Any], positions: NDArray[np.int64]) -> NDArray[np
     """Return a condensed RDM with its stimuli chosen and ordered by `positions`."""
     from scipy.spatial.distance import squareform
 
-    rows, columns = np.triu_indices(len(positions), 1)
+    rows, columns = pair_indices(len(positions))
     square = squareform(np.asarray(condensed, dtype=np.float64), checks=False)
     return np.asarray(square[positions[rows], positions[columns]])
 

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from decoders.alignment.beyond import beyond_controls
-from decoders.alignment.bootstrap import resampled_scores
+from decoders.alignment.beyond import beyond_controls, held_controls
+from decoders.alignment.bootstrap import resampled_scores, scores_and_parts
 from decoders.alignment.ceilings import noise_ceiling
 from decoders.alignment.comparators import compare
 from decoders.alignment.contrasts import MIN_STIMULI, Scores, draw_all
@@ -19,6 +19,7 @@ from decoders.alignment.fusion.maps import read_time_rows
 from decoders.alignment.geometry import geometry_table
 from decoders.alignment.inference import Plan
 from decoders.alignment.models import ModelRow, Models, Stimuli, check_layers, control_rows, network_rows, read_card
+from decoders.alignment.partial import Parts
 from decoders.alignment.recorded import Recorded, read_recorded
 from decoders.alignment.user_models import user_rows
 from decoders.alignment.weighted import weighted_families
@@ -71,8 +72,8 @@ def bootstrap_scores(
     counts: NDArray[np.int64] | None,
     plan: Plan,
     rng: np.random.Generator,
-) -> dict[str, Scores]:
-    """Return the scores per region, with stimuli resampled alike in all regions.
+) -> tuple[dict[str, Scores], Parts | None]:
+    """Return the scores per region, with stimuli resampled alike in all regions, and what lies beyond the controls.
 
     Parameters
     ----------
@@ -83,6 +84,13 @@ def bootstrap_scores(
         How often each stimulus is drawn; None where the stimuli are not resampled.
     plan : Plan
     rng : Generator
+
+    Returns
+    -------
+    scores : dict of str to Scores
+    parts : Parts or None
+        Of all regions, one behind the other, in the very resamples behind the scores; None where stimuli are not
+        resampled, or no controls are held.
     """
     numbers = [len(model.rows) for model in models.joined("network")]
     # Contrasts of rules with other seeds pair those in common, so any smaller number may occur.
@@ -90,16 +98,20 @@ def bootstrap_scores(
     # One draw for all regions with as many subjects, so that regions can be contrasted within subject.
     subject_draws = {n: draw_all(n, wanted, plan.n_resamples, rng) for n in sorted({len(r.subjects) for r in recorded})}
     together = np.concatenate([region.rdms for region in recorded])
-    resampled = None if counts is None else resampled_scores(models.vectors, together, counts, plan.comparator)
+    resampled, parts, held = None, None, held_controls(models)
+    if counts is not None and held is not None:
+        resampled, parts = scores_and_parts(models.vectors, held, together, counts, plan.comparator)
+    elif counts is not None:
+        resampled = resampled_scores(models.vectors, together, counts, plan.comparator)
     scores, start = {}, 0
     for region in recorded:
         stop = start + len(region.subjects)
         subjects, seeds = subject_draws[len(region.subjects)]
-        part = None if resampled is None else resampled[:, :, start:stop]
+        own = None if resampled is None else resampled[:, :, start:stop]
         full = compare(models.vectors, region.rdms, plan.comparator)
-        scores[region.region] = Scores(full, part, n_stimuli, subjects, seeds)
+        scores[region.region] = Scores(full, own, n_stimuli, subjects, seeds)
         start = stop
-    return scores
+    return scores, parts
 
 
 def infer(
@@ -123,11 +135,11 @@ def infer(
     orders = label_permutations(n_stimuli, plan.n_resamples, rng)
     # With fewer stimuli there are too few distinct resamples.
     counts = draw_counts(n_stimuli, plan.n_resamples, rng) if n_stimuli >= MIN_STIMULI else None
-    scores = bootstrap_scores(models, recorded, n_stimuli, counts, plan, rng)
+    scores, parts = bootstrap_scores(models, recorded, n_stimuli, counts, plan, rng)
     rdms = {region.region: region.rdms for region in recorded}
     subjects = {region.region: region.subjects for region in recorded}
     plain = all_families(models, rdms, subjects, scores, plan, orders, rng)
-    tables = [plain, *beyond_controls(models, rdms, scores, counts, plan, rng)]
+    tables = [plain, *beyond_controls(models, rdms, scores, parts, plan, rng)]
     return pd.concat([table for table in tables if len(table)], ignore_index=True)
 
 

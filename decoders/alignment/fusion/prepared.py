@@ -141,11 +141,11 @@ class Resampler:
 
     def prepare(self, count: NDArray[np.int64] | None = None) -> Prepared:
         """Return the prepared RDMs when each stimulus is drawn so often (once each when None); copies are dropped."""
-        drawn = np.ones(self.study.n_stimuli) if count is None else count.astype(np.float64)
+        drawn = np.ones(self.study.n_stimuli, dtype=np.int64) if count is None else count
         weights = drawn[self._rows] * drawn[self._columns]
         pairs = np.flatnonzero(weights)
-        values = self._all[:, pairs] if self._ranked is None else self._ranked.ranks(weights, pairs)
-        unit = unit_rows(values, weights[pairs], self.plain != "cosine")
+        values = self._all if self._ranked is None else self._ranked.centred(weights[None])[0]
+        unit = unit_rows(values[:, pairs], weights[pairs].astype(np.float64), self.plain != "cosine")
         # A constant RDM has no correlation.
         unit[~unit.any(axis=1)] = np.nan
         sensor, *regions = np.split(unit, self._ends)

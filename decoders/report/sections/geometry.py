@@ -12,6 +12,7 @@ from decoders.report.svg import Scale, Svg, domain
 from decoders.report.words import colour_of, comparator_words, control_title, model_words, parse_model, text
 
 _EDGE, _MARGIN, _MOST_NAMED = 520.0, 30.0, 16
+_MOST_ROWS = 20_000
 _SHAPES = {"recorded": 1, "control": 3, "network": 0, "user": 2, "time": 0}
 
 
@@ -21,14 +22,18 @@ def geometry_figure(results: Results) -> Figure | None:
     points = table.drop_duplicates("item")
     if len(points) < 3:
         return None
+    # The distances of five hundred items are a quarter of a million rows: too many for a page.
+    large = len(table) > _MOST_ROWS
+    data = points.drop(columns=["other", "distance"]) if large else table
+    where = " The distances are in geometry.tsv." if large else ""
     comparator = comparator_words(text(points["comparator"].iloc[0]))
     return Figure(
         "geometry", "How models and regions lie to each other",
         f"Points are RDMs: squares recorded (mean over subjects), diamonds controls, circles layers of networks (mean "
         f"over seeds), triangles the user's models{_times_words(points)}. Distance: 1 - {comparator}; the plane holds "
         f"{100 * float(points['share'].iloc[0]):.0f} % of the configuration, so near points may differ. Nothing is "
-        "tested here.",
-        [("map", scatter(points))], Data.of(table),
+        f"tested here.{where}",
+        [("map", scatter(points))], Data.of(data),
     )  # fmt: skip
 
 
