@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,9 @@ _LEAST_R, _LEAST_R_VIRTUAL, _LEAST_KURTOSIS = 0.4, 0.6, 3.0
 # ICA wants many more samples than the square of the components; a run must be this long in any case.
 _LEAST_S, _SAMPLES_PER_SQUARE = 10.0, 2.0
 _VIRTUAL = "virtual EOG"
+_ITERATIONS = 200
+# Share of a component's variance around heart beats that repeats with them, from which it is the heart's.
+_LEAST_LOCKED, _LEAST_LOCKED_VIRTUAL, _LEAST_BEATS = 0.25, 0.4, 8
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Removed:
     artefact : {"eye", "heart"}
     channel : str
         What it was compared with.
-    measure : {"correlation", "phase", "projection"}
+    measure : {"correlation", "locked share", "projection"}
     score : float
     variance : float
         Its share of the variance of the sensors of this kind.
@@ -126,6 +130,7 @@ def _of_kind(sample: Any, rows: list[int], n_sensors: int, kind: str, steps: Ste
 
 def _ica(one: Any, kind: str, n: int, rank: int, settings: MegSettings, steps: Steps) -> Cleaning | None:
     import mne
+    from sklearn.exceptions import ConvergenceWarning
 
     samples, sfreq = one.n_times, one.info["sfreq"]
     most = int(np.sqrt(samples / _SAMPLES_PER_SQUARE))
@@ -137,10 +142,13 @@ def _ica(one: Any, kind: str, n: int, rank: int, settings: MegSettings, steps: S
         )
         return None
     ica = mne.preprocessing.ICA(
-        components, method="fastica", random_state=settings.ica_seed, max_iter=500,
+        components, method="fastica", random_state=settings.ica_seed, max_iter=_ITERATIONS,
         fit_params={"tol": 1e-4}, verbose="ERROR",
     )  # fmt: skip
-    ica.fit(one, picks=list(range(n)), verbose="ERROR")
+    with warnings.catch_warnings():
+        # Components of Gaussian noise have no direction that could be found: their turning does not end.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        ica.fit(one, picks=list(range(n)), verbose="ERROR")
     found = {**_hearts(ica, one, kind, steps), **_eyes(ica, one)}
     topographies = ica.get_components()
     removed = []
@@ -203,19 +211,73 @@ def _kurtosis(rows: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _hearts(ica: Any, one: Any, kind: str, steps: Steps) -> dict[int, tuple[str, str, str, float]]:
-    """Return components whose phase is locked to the heart beat (Dammers et al. 2008, cross-trial phase statistics)."""
+    """Return components that beat with the heart."""
+    beats, channel = _beats(one, kind, steps)
+    if beats is None:
+        return {}
+    shares = locked_share(ica.get_sources(one).get_data(), beats, one.info["sfreq"])
+    least = _LEAST_LOCKED if channel else _LEAST_LOCKED_VIRTUAL
+    source = channel or "mean of the magnetometers"
+    return {int(row): ("heart", source, "locked share", float(shares[row])) for row in np.flatnonzero(shares >= least)}
+
+
+def _beats(one: Any, kind: str, steps: Steps) -> tuple[NDArray[np.int64] | None, str | None]:
+    """Return the samples of the R peaks, and the ECG channel; None where no heart beat is found."""
+    import mne
+
     types = one.get_channel_types()
     channel = next((name for name, own in zip(one.ch_names, types, strict=True) if own == "ecg"), None)
     if channel is None and "mag" not in types:
-        steps.warn(f"no ECG channel, and no magnetometers to find the heart beat in {kind.upper()}: its artefact stays in")
-        return {}
+        steps.warn(f"no ECG channel, and no magnetometers to find the heart beat in: its artefact stays in {kind.upper()}")
+        return None, None
+    why = ""
     try:
-        found, scores = ica.find_bads_ecg(one, ch_name=channel, method="ctps", threshold="auto", verbose="ERROR")
-    except (RuntimeError, ValueError, IndexError) as error:
-        steps.warn(f"no heart beat was found ({' '.join(str(error).split())[:120]}): its artefact was not looked for")
-        return {}
-    source = channel or "mean of the magnetometers"
-    return {int(component): ("heart", source, "phase", float(scores[component])) for component in found}
+        events, _, rate = mne.preprocessing.find_ecg_events(one, ch_name=channel, verbose="ERROR")
+    except (RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
+        events, why = np.zeros((0, 3), dtype=np.int64), " ".join(str(error).split())[:120]
+    beats = events[:, 0] - one.first_samp
+    why = why or _no_heart(np.diff(beats) / one.info["sfreq"])
+    if why:
+        steps.warn(f"no heart beat is seen in {channel or 'the magnetometers'} ({why}): its artefact was not looked for")
+        return None, None
+    return beats, channel
+
+
+def _no_heart(intervals: NDArray[np.float64]) -> str:
+    """Say what tells intervals of peaks from those of a heart: a stimulus is too regular, noise not enough."""
+    if intervals.size < _LEAST_BEATS:
+        return f"{intervals.size + 1} peaks"
+    middle = float(np.median(intervals))
+    irregular = float(1.4826 * np.median(np.abs(intervals - middle)) / middle)
+    if not 0.35 <= middle <= 1.7:
+        return f"{60 / middle:.0f} per minute"
+    return "" if 0.005 <= irregular <= 0.3 else f"intervals vary by {irregular:.1%}"
+
+
+def locked_share(sources: NDArray[np.float64], events: NDArray[np.int64], sfreq: float) -> NDArray[np.float64]:
+    """Return the share of the variance around events that repeats from one to the next.
+
+    Parameters
+    ----------
+    sources : array of shape (n_sources, n_times)
+    events : array of int of shape (n_events,)
+        Samples; the window is -0.1 to 0.25 s.
+    sfreq : float
+
+    Returns
+    -------
+    share : array of shape (n_sources,)
+        Variance of the mean over events, over the variance of a single event, less what chance gives (1 / n_events).
+    """
+    window = np.arange(round(-0.1 * sfreq), round(0.25 * sfreq) + 1)
+    inside = events[(events + window[0] >= 0) & (events + window[-1] < sources.shape[1])]
+    if not inside.size:
+        return np.zeros(len(sources))
+    parts = sources[:, inside[:, None] + window]
+    parts = parts - parts.mean(axis=2, keepdims=True)
+    total = (parts**2).mean(axis=(1, 2))
+    share = np.divide((parts.mean(axis=1) ** 2).mean(axis=1), total, out=np.zeros(len(sources)), where=total > 0)
+    return np.asarray((share - 1 / inside.size).clip(min=0))
 
 
 def _ssp(one: Any, kind: str, n: int, rank: int, settings: MegSettings, steps: Steps) -> Cleaning | None:

@@ -35,25 +35,29 @@ def virtual_eog(one: Any, kind: str) -> tuple[NDArray[np.float64], str] | None:
 
 
 def _frontal(one: Any) -> tuple[NDArray[np.float64], str] | None:
+    import mne
+
     eeg = [row for row, kind in enumerate(one.get_channel_types()) if kind == "eeg"]
     named = [row for row in eeg if one.ch_names[row].lower() in _FRONTAL]
     if not named:
-        places = positions(one.info.copy().pick_channels([one.ch_names[row] for row in eeg], ordered=True))
+        places = positions(mne.pick_info(one.info, eeg))
         front = np.where(np.isfinite(places[:, 1]), places[:, 1], -np.inf)
         named = [eeg[row] for row in np.argsort(-front)[:2] if np.isfinite(front[row])]
     if not named:
         return None
     names = [one.ch_names[row] for row in named]
-    return one.get_data(picks=names).mean(axis=0) * 1.0, f"the mean of the frontal channels {', '.join(names)}"
+    return one.get_data(picks=names).mean(axis=0), f"the mean of the frontal channels {', '.join(names)}"
 
 
 def _beamformed(one: Any) -> tuple[NDArray[np.float64], str] | None:
     """Pass a unit of the eyes' field, and as little else as can be (Van Veen et al. 1997)."""
+    import mne
+
     if one.info["dev_head_t"] is None:
         return None
     rows = [row for row, kind in enumerate(one.get_channel_types()) if kind in ("mag", "grad")]
     names = [one.ch_names[row] for row in rows]
-    field = eye_field(one.info.copy().pick_channels(names, ordered=True))
+    field = eye_field(mne.pick_info(one.info, rows))
     data = one.get_data(picks=names)
     size = data.std(axis=1, keepdims=True)
     size[size == 0] = 1.0
