@@ -14,9 +14,12 @@ SensorType = Literal["mag", "grad", "eeg"]
 class SourceSettings(Settings):
     """Source estimates on a template head, averaged to the regions of an atlas; in place of the sensors."""
 
-    atlas: str = Field(description="Label image in MNI space (NIfTI, one number per region; path from the working folder).")
+    atlas: str = Field(
+        description="Label image in MNI space (NIfTI, one number per region; path from the working folder)."
+    )
     labels: str | None = Field(
-        None, description="Table (tab-separated, columns index and name) that names the atlas's numbers; numbers when absent."
+        None,
+        description="Table (tab-separated, columns index and name) that names the atlas's numbers; numbers when absent.",
     )
     method: Literal["dSPM", "MNE"] = Field("dSPM", description="Minimum norm, or the same divided by its noise.")
     spacing_mm: Positive = Field(10.0, description="Distance of the sources in the template's inner skull.")
@@ -34,10 +37,12 @@ class MegSettings(Settings):
         description="Bad channels are interpolated from their neighbours, or dropped in all runs of the subject.",
     )
     noisy_z: Positive = Field(
-        6.0, description="A channel is noisy above this robust z of its log deviation (and 3 times the median deviation)."
+        6.0,
+        description="A channel is noisy above this robust z of its log deviation (and 3 times the median deviation).",
     )
     maxwell: Literal["auto", "sss", "tsss", "none"] = Field(
-        "auto", description="Signal space separation; auto does SSS for Elekta, Neuromag and MEGIN, none for other systems."
+        "auto",
+        description="Signal space separation; auto does SSS for Elekta, Neuromag and MEGIN, none for other systems.",
     )
     tsss_window_s: Positive = Field(10.0, description="Window of temporal SSS in seconds.")
     movement: bool = Field(True, description="Compensate head movement where head positions (.pos, cHPI) are there.")
@@ -72,7 +77,8 @@ class MegSettings(Settings):
         (-0.2, 0.0), description="Stretch of a trial whose mean is subtracted, in seconds; null for none."
     )
     reject: Literal["auto", "fixed", "none"] = Field(
-        "auto", description="Trials of too large an amplitude are dropped: by a threshold from the data, or reject_above."
+        "auto",
+        description="Trials of too large an amplitude are dropped: by a threshold from the data, or reject_above.",
     )
     reject_above: dict[SensorType, Positive] = Field(
         default_factory=dict, description="Peak-to-peak amplitude per type of sensor (T, T/m, V), for reject 'fixed'."

@@ -116,7 +116,7 @@ def _bti(folder: Path) -> Any:
 
 
 def _is_bti_data(name: str) -> bool:
-    """Tell data of BTi by their names, which hold the filters: c,rfDC or e,rfhp1.0Hz,COH; hc,rfDC has the head coils."""
+    """Tell data of BTi by their names, which hold filters (c,rfDC; e,rfhp1.0Hz,COH); hc,rfDC has the head coils."""
     return "rf" in name and "," in name and not name.startswith("hc,")
 
 

@@ -21,6 +21,7 @@ from decoders.config.meg import MegSettings
 from decoders.data.manifest import Run
 from decoders.data.tree import read_json
 from decoders.signal.meg_artefacts import Cleaning, find_artefacts
+from decoders.signal.meg_filter import Lines
 from decoders.signal.meg_low import Low, filter_slow, find_lines, to_low_rate
 from decoders.signal.meg_maxwell import is_filtered, operator
 from decoders.signal.meg_noise import shrunk_covariance
@@ -116,11 +117,11 @@ def excluded_run(run: Run, reason: str, steps: Steps) -> Recording:
 
 
 def _cleaned(
-    run: Run, opened: Opened, lines: list[float], settings: MegSettings, steps: Steps
+    run: Run, opened: Opened, lines: Lines, settings: MegSettings, steps: Steps
 ) -> tuple[Low, Spatial, Cleaning]:
     where = run.path("image") or run.image
     rows = [opened.raw.ch_names.index(name) for name in [*opened.sensors, *opened.others]]
-    low = to_low_rate(opened.raw, rows, opened.maxwell, settings, where, steps)
+    low = to_low_rate(opened.raw, rows, opened.maxwell, lines, settings, where, steps)
     spatial = spatial_steps(opened, settings, where, steps)
     apply_in_place(spatial.matrix, low.data)
     low.data = _only(low.data, spatial.kept, len(opened.sensors))
@@ -167,7 +168,8 @@ def spatial_steps(opened: Opened, settings: MegSettings, where: object, steps: S
     if maxwell.how != "none":
         static = operator(mne.pick_info(info, meg), maxwell)
         base, rebuilt = operator_rank(static, typical_sizes(kinds[meg])), True
-        steps.add("maxwell filter", "signal space separation" + (" in windows of time" if maxwell.how == "tsss" else ""),
+        why = "signal space separation" + (" in windows of time" if maxwell.how == "tsss" else "")
+        steps.add("maxwell filter", why,
                   method=maxwell.how, rank=base, moves=maxwell.moves,
                   **{key: key in maxwell.options for key in ("calibration", "cross_talk", "destination")})  # fmt: skip
         if not maxwell.in_time:
@@ -206,7 +208,12 @@ def _rebuild(
         return matrix
     info = info.copy()
     info["bads"] = left
-    steps.add("interpolated channels", "from their neighbours, so that all runs have the same channels", names=left, n=len(left))
+    steps.add(
+        "interpolated channels",
+        "from their neighbours, so that all runs have the same channels",
+        names=left,
+        n=len(left),
+    )
     return interpolation(info, where) @ matrix
 
 
@@ -270,7 +277,14 @@ def _sample_info(low: Low, spatial: Spatial, opened: Opened) -> Any:
 
 
 def _noise(
-    run: Run, opened: Opened, low: Low, done: Processing, spatial: Spatial, rank: int, settings: MegSettings, steps: Steps
+    run: Run,
+    opened: Opened,
+    low: Low,
+    done: Processing,
+    spatial: Spatial,
+    rank: int,
+    settings: MegSettings,
+    steps: Steps,
 ) -> NDArray[np.float64]:
     kinds = spatial.info.get_channel_types()
     found = noise_samples(run, opened, low, done, settings, steps)
@@ -301,7 +315,13 @@ def _rank_left(low: Low, spatial: Spatial, cleaning: Cleaning, steps: Steps) -> 
 
 
 def _recording(
-    run: Run, low: Low, spatial: Spatial, cleaning: Cleaning, covariance: NDArray[np.float64], shift: float, steps: Steps
+    run: Run,
+    low: Low,
+    spatial: Spatial,
+    cleaning: Cleaning,
+    covariance: NDArray[np.float64],
+    shift: float,
+    steps: Steps,
 ) -> Recording:
     n = len(spatial.kept)
     # float32 all the way: the copy to time x channels is the largest that there is.

@@ -120,7 +120,9 @@ def _of_kind(sample: Any, rows: list[int], n_sensors: int, kind: str, steps: Ste
         return one
     made = virtual_eog(one, kind)
     if made is None:
-        steps.warn(f"no EOG channel, and no {kind.upper()} channels from which one can be made: blinks are not looked for")
+        steps.warn(
+            f"no EOG channel, and no {kind.upper()} channels from which one can be made: blinks are not looked for"
+        )
         return one
     series, how = made
     steps.warn(f"no EOG channel: eye artefacts are found by {how}")
@@ -157,7 +159,8 @@ def _ica(one: Any, kind: str, n: int, rank: int, settings: MegSettings, steps: S
         variance = float(np.mean(list(share.values())))
         removed.append(Removed(kind, artefact, channel, measure, score, variance, topographies[:, component]))
     steps.add("ica", f"fit to {samples / sfreq:.0f} s of good {kind.upper()}, high-passed at 1 Hz", kind=kind,
-              n_components=int(ica.n_components_), n_removed=len(found), iterations=int(ica.n_iter_), seed=settings.ica_seed)  # fmt: skip
+              n_components=int(ica.n_components_), n_removed=len(found), iterations=int(ica.n_iter_),
+              seed=settings.ica_seed)  # fmt: skip
     return Cleaning(_matrix(ica, one.copy().pick(list(range(n))), sorted(found)), removed)
 
 
@@ -228,17 +231,21 @@ def _beats(one: Any, kind: str, steps: Steps) -> tuple[NDArray[np.int64] | None,
     types = one.get_channel_types()
     channel = next((name for name, own in zip(one.ch_names, types, strict=True) if own == "ecg"), None)
     if channel is None and "mag" not in types:
-        steps.warn(f"no ECG channel, and no magnetometers to find the heart beat in: its artefact stays in {kind.upper()}")
+        steps.warn(
+            f"no ECG channel, and no magnetometers to find the heart beat in: its artefact stays in {kind.upper()}"
+        )
         return None, None
     why = ""
     try:
-        events, _, rate = mne.preprocessing.find_ecg_events(one, ch_name=channel, verbose="ERROR")
+        events, _, _ = mne.preprocessing.find_ecg_events(one, ch_name=channel, verbose="ERROR")
     except (RuntimeError, ValueError, IndexError, ZeroDivisionError) as error:
         events, why = np.zeros((0, 3), dtype=np.int64), " ".join(str(error).split())[:120]
     beats = events[:, 0] - one.first_samp
     why = why or _no_heart(np.diff(beats) / one.info["sfreq"])
     if why:
-        steps.warn(f"no heart beat is seen in {channel or 'the magnetometers'} ({why}): its artefact was not looked for")
+        steps.warn(
+            f"no heart beat is seen in {channel or 'the magnetometers'} ({why}): its artefact was not looked for"
+        )
         return None, None
     return beats, channel
 
@@ -286,8 +293,19 @@ def _ssp(one: Any, kind: str, n: int, rank: int, settings: MegSettings, steps: S
     sensors, removed = one.ch_names[:n], list[Removed]()
     data = one.get_data(picks=list(range(n)))
     counts = {"n_grad": int(kind == "meg"), "n_mag": int(kind == "meg"), "n_eeg": int(kind == "eeg")}
-    options = {**counts, "average": True, "l_freq": None, "h_freq": None, "reject": None, "no_proj": True, "verbose": "ERROR"}
-    for artefact, make, own in (("eye", mne.preprocessing.compute_proj_eog, "eog"), ("heart", mne.preprocessing.compute_proj_ecg, "ecg")):
+    options = {
+        **counts,
+        "average": True,
+        "l_freq": None,
+        "h_freq": None,
+        "reject": None,
+        "no_proj": True,
+        "verbose": "ERROR",
+    }
+    for artefact, make, own in (
+        ("eye", mne.preprocessing.compute_proj_eog, "eog"),
+        ("heart", mne.preprocessing.compute_proj_ecg, "ecg"),
+    ):
         names = [name for name, kind_of in zip(one.ch_names, one.get_channel_types(), strict=True) if kind_of == own]
         if not names and (own == "eog" or "mag" not in one.get_channel_types()):
             steps.warn(f"no {own.upper()} channel: the artefact of the {artefact} stays in {kind.upper()}")
@@ -295,7 +313,9 @@ def _ssp(one: Any, kind: str, n: int, rank: int, settings: MegSettings, steps: S
         try:
             projections, _ = make(one, ch_name=names[0] if names else None, **options)
         except (RuntimeError, ValueError, IndexError) as error:
-            steps.warn(f"no artefact of the {artefact} was found in {kind.upper()} ({' '.join(str(error).split())[:120]})")
+            steps.warn(
+                f"no artefact of the {artefact} was found in {kind.upper()} ({' '.join(str(error).split())[:120]})"
+            )
             continue
         for item in projections or []:
             vector = np.zeros(n)
@@ -305,7 +325,9 @@ def _ssp(one: Any, kind: str, n: int, rank: int, settings: MegSettings, steps: S
     return Cleaning(_projector([item.topography for item in removed], n), removed)
 
 
-def _projected(vector: NDArray[np.float64], data: NDArray[np.float64], kind: str, artefact: str, channel: str) -> Removed:
+def _projected(
+    vector: NDArray[np.float64], data: NDArray[np.float64], kind: str, artefact: str, channel: str
+) -> Removed:
     used = vector != 0
     share = ((vector @ data) ** 2).sum() / max((data[used] ** 2).sum(), 1e-300)
     return Removed(kind, artefact, channel, "projection", float(share), float(share), vector)

@@ -90,7 +90,7 @@ def wanted_types(run: Run, chosen: tuple[str, ...], raw: Any) -> list[str]:
     """
     asked = ("eeg",) if run.modality == "eeg" else chosen
     there = set(raw.get_channel_types())
-    kept = [kind for kind in ("mag", "grad", "eeg") if kind in asked and kind in there]
+    kept: list[str] = [kind for kind in ("mag", "grad", "eeg") if kind in asked and kind in there]
     if not kept:
         remedy = "Correct preprocess.meg.channels, or the types in channels.tsv."
         found = f"channels of the types {', '.join(sorted(there))}"
@@ -117,15 +117,17 @@ def place_electrodes(raw: Any, run: Run, steps: Steps) -> None:
         if not known:
             steps.warn("no places of the electrodes: neither in the file nor in an electrodes.tsv, nor by their names")
             return
-        steps.warn(f"places of {len(known)} of {len(names)} electrodes are those of the 10-05 system on a template head")
+        steps.warn(
+            f"places of {len(known)} of {len(names)} electrodes are those of the 10-05 system on a template head"
+        )
     raw.set_montage(montage, match_case=False, on_missing="ignore", verbose="ERROR")
 
 
 def _electrodes(path: Path, names: list[str]) -> tuple[dict[str, Any], str]:
     table = read_text_table(path, "a BIDS table of electrodes (tab-separated, with the columns name, x, y, z)")
     if not {"name", "x", "y", "z"} <= set(table.columns):
-        found = f"only {', '.join(map(str, table.columns))}"
-        raise InputError("the columns name, x, y and z", found, path, "Name the columns as BIDS does.")
+        only = f"only {', '.join(map(str, table.columns))}"
+        raise InputError("the columns name, x, y and z", only, path, "Name the columns as BIDS does.")
     places = table[["x", "y", "z"]].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
     found = {str(name): place for name, place in zip(table["name"], places, strict=True) if np.isfinite(place).all()}
     found = {name: place for name, place in found.items() if name in names}

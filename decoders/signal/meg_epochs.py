@@ -62,11 +62,18 @@ def epoch_run(recording: Recording, events: Events, settings: MegSettings, run: 
     _say_spacing(trials, settings, steps)
     inside = (starts + window[0] >= 0) & (starts + window[-1] < len(recording.data))
     if not inside.any():
-        found = f"{len(trials)} events, of which none has a whole epoch inside the run of {len(recording.data) / rate:.4g} s"
+        found = f"{len(trials)} events, and no whole epoch inside the run of {len(recording.data) / rate:.4g} s"
         remedy = "Shorten preprocess.meg.epoch_s, or check that the events belong to this run."
-        raise InputError(f"events with {settings.epoch_s[0]:g} to {settings.epoch_s[1]:g} s around them", found, events.where, remedy)
+        raise InputError(
+            f"events with {settings.epoch_s[0]:g} to {settings.epoch_s[1]:g} s around them", found, events.where, remedy
+        )
     bad = recording.quality.get("bad", np.zeros(len(recording.data), dtype=np.uint8)).astype(bool)
-    marked = np.array([ok and bool(bad[start + window[0] : start + window[-1] + 1].any()) for start, ok in zip(starts, inside, strict=True)])
+    marked = np.array(
+        [
+            ok and bool(bad[start + window[0] : start + window[-1] + 1].any())
+            for start, ok in zip(starts, inside, strict=True)
+        ]
+    )
     data = _cut(recording.data, starts[inside & ~marked], window)
     times = window / rate
     _subtract_baseline(data, times, settings)
@@ -74,7 +81,9 @@ def epoch_run(recording: Recording, events: Events, settings: MegSettings, run: 
     keep, thresholds, reasons = judge_trials(data, kinds, settings, steps)
     places = np.flatnonzero(inside & ~marked)[keep]
     _note(trials, places, inside, marked, keep, thresholds, reasons, starts, rate, shift, settings, steps)
-    base = replace(recording, axis="trial", sfreq=rate, epoch_time=times, quality={}, steps=[*recording.steps, *steps.entries])
+    base = replace(
+        recording, axis="trial", sfreq=rate, epoch_time=times, quality={}, steps=[*recording.steps, *steps.entries]
+    )
     if not places.size:
         reason = f"all {len(trials)} trials are rejected"
         steps.warn(f"the run is excluded, and the study goes on without it: {reason}")
@@ -153,7 +162,7 @@ def judge_trials(
 
 
 def auto_threshold(size: NDArray[np.float64]) -> float:
-    """Return the amplitude above which a trial is an outlier: 5 deviations (MAD) of the logarithm, and twice the median."""
+    """Return the amplitude of an outlier: 5 deviations (MAD) of the logarithm above the median, and twice the median."""
     logs = np.log(np.maximum(size, 1e-300))
     middle = np.median(logs)
     spread = 1.4826 * np.median(np.abs(logs - middle))
@@ -166,8 +175,8 @@ def _say_spacing(trials: list[Block], settings: MegSettings, steps: Steps) -> No
     short = int((gaps < settings.epoch_s[1]).sum())
     if short:
         steps.warn(
-            f"{short} of {len(trials)} events are shorter than the epoch: the next begins after {gaps.min():.3g} s at the"
-            f" earliest, and the epoch ends at {settings.epoch_s[1]:g} s, so that it holds the next response as well"
+            f"{short} of {len(trials)} events are shorter than the epoch: the next begins after {gaps.min():.3g} s"
+            f" at the earliest, and the epoch ends at {settings.epoch_s[1]:g} s, so that it holds the next response as well"
         )
 
 
@@ -180,7 +189,7 @@ def _note(
     counts = Counter(trials[i].condition for i in places)
     lost = sorted({trial.condition for trial in trials} - set(counts))
     steps.add(
-        "epochs", "cut around the events; those outside the run, in bad spans or of too large an amplitude are left out",
+        "epochs", "cut around the events; those outside, in bad spans or too large are left out",
         n=len(places), n_events=len(trials), n_outside=int((~inside).sum()), n_in_bad_spans=int(marked.sum()),
         n_rejected=int((~keep).sum()), thresholds=thresholds, rejected_by=reasons, epoch_s=list(settings.epoch_s),
         baseline_s=None if settings.baseline_s is None else list(settings.baseline_s),
@@ -196,7 +205,7 @@ def _covariance(
     data: NDArray[np.float32], times: NDArray[np.float64], recording: Recording, kinds: Sequence[str],
     settings: MegSettings, steps: Steps,
 ) -> NDArray[Any]:  # fmt: skip
-    """Return the noise covariance of the baselines; that of the run where there is none, or an empty room is asked for."""
+    """Return the noise covariance of the baselines; that of the run where there is none, or another is asked for."""
     used = np.zeros(len(times), dtype=bool) if settings.baseline_s is None else within(times, settings.baseline_s)
     if settings.noise in ("empty_room", "run") or used.sum() < 2:
         return recording.noise_covariance
@@ -204,11 +213,13 @@ def _covariance(
     samples = (samples - samples.mean(axis=2, keepdims=True)).transpose(1, 0, 2).reshape(data.shape[1], -1)
     rank = int(parameter_of(recording.steps, "rank", "rank", data.shape[1]))
     if samples.shape[1] < 2 * rank:
-        steps.warn(f"{samples.shape[1]} samples of baselines are few for a covariance of {rank} dimensions: that of the run is kept")
+        steps.warn(
+            f"{samples.shape[1]} samples of baselines are few for {rank} dimensions: the run's covariance is kept"
+        )
         return recording.noise_covariance
     covariance = shrunk_covariance(samples, kinds, rank)
     left = min(rank, numerical_rank(covariance))
-    steps.add("noise covariance", f"of the baselines of {len(data)} trials, shrunk within {left} dimensions (Ledoit-Wolf)",
+    steps.add("noise covariance", f"of {len(data)} baselines, shrunk within {left} dimensions (Ledoit-Wolf)",
               source="baseline", n_samples=int(samples.shape[1]), rank=left)  # fmt: skip
     steps.add("rank", "dimensions in which to whiten", rank=left, n_channels=data.shape[1])
     return covariance

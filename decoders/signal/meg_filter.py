@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ BLOCK_S, GROUP = 30.0, 24
 _REACH, _BETA = 48, 10.0
 # Width of the stop band of a notch: 0.5 % of the frequency, and 1 Hz of transition (as mne.filter.notch_filter).
 _NOTCH_WIDTH, _NOTCH_TRANSITION = 0.005, 1.0
+
+# Line noise is fitted to so much of a run's ends.
+_FIT_S = 1.0
 
 Read = Callable[[int, int], NDArray[np.float64]]
 
@@ -62,6 +66,8 @@ def low_pass_decimate(
     kernel: NDArray[np.float64],
     step: int,
     block: int,
+    rate: float = 1.0,
+    lines: Sequence[float] = (),
 ) -> NDArray[np.float32]:
     """Filter a run piece by piece and keep every `step`-th sample.
 
@@ -79,19 +85,23 @@ def low_pass_decimate(
     step : int
     block : int
         Samples that are read at once.
+    rate : float
+        Samples per second.
+    lines : sequence of float
+        Frequencies of line noise in Hz, which goes on beyond the ends of a piece.
 
     Returns
     -------
     data : array of shape (n_channels, ceil(n_times / step)), float32
         Sample i is at sample ``i * step`` of the run: the filter has no delay. A piece is continued beyond its
-        ends by its reflection about the end point.
+        ends as `continued` does it.
     """
     out = np.zeros((n_channels, -(-n_times // step)), dtype=np.float32)
     half = len(kernel) // 2
     for start, stop in pieces:
         for first, last in _blocks(-(-start // step), (stop - 1) // step + 1, max(1, block // step)):
             wanted = (first * step - half, (last - 1) * step + half + 1)
-            data = _reflected(read, wanted, (start, stop))
+            data = _beyond(read, wanted, (start, stop), rate, lines)
             out[:, first:last] = _every(data, kernel, step, last - first)
     return out
 
@@ -101,24 +111,83 @@ def _blocks(first: int, last: int, size: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, last)
 
 
-def _reflected(read: Read, wanted: tuple[int, int], piece: tuple[int, int]) -> NDArray[np.float64]:
-    """Return samples, continued beyond the ends of the piece by its reflection about the end point."""
+def _beyond(
+    read: Read, wanted: tuple[int, int], piece: tuple[int, int], rate: float, lines: Sequence[float]
+) -> NDArray[np.float64]:
+    """Return samples, continued beyond the ends of the piece."""
+    fitted = round(_FIT_S * rate)
     before, after = max(0, piece[0] - wanted[0]), max(0, wanted[1] - piece[1])
     low, high = max(piece[0], wanted[0]), min(piece[1], wanted[1])
-    # A short last block is reflected from samples before it.
-    low = max(piece[0], min(low, piece[1] - after - 1)) if after else low
-    high = min(piece[1], max(high, piece[0] + before + 1)) if before else high
-    data = odd_pad(read(low, high), before, after)
+    # A short last block is continued from samples before it.
+    low = max(piece[0], min(low, piece[1] - max(after + 1, fitted))) if after else low
+    high = min(piece[1], max(high, piece[0] + max(before + 1, fitted))) if before else high
+    data = continued(read(low, high), before, after, rate, lines) if before or after else read(low, high)
     first = 0 if before else wanted[0] - low
     return data[:, first : first + wanted[1] - wanted[0]]
 
 
-def odd_pad(data: NDArray[np.float64], before: int, after: int) -> NDArray[np.float64]:
-    """Continue rows by their reflection about the end points, and beyond that by the last value."""
-    room = data.shape[1] - 1
-    near, far = (min(before, room), min(after, room)), (max(0, before - room), max(0, after - room))
-    reflected = np.pad(data, ((0, 0), near), mode="reflect", reflect_type="odd")
-    return np.pad(reflected, ((0, 0), far), mode="edge")
+@dataclass(frozen=True)
+class Lines:
+    """Line noise of a run.
+
+    Attributes
+    ----------
+    hz : float or None
+        Frequency of the mains; None where it is unknown, or left in.
+    removed : tuple of float
+        Its multiples that notches take out at the low rate.
+    """
+
+    hz: float | None = None
+    removed: tuple[float, ...] = ()
+
+    def below(self, limit: float) -> list[float]:
+        """Return the multiples of the mains below a frequency."""
+        return (
+            [] if self.hz is None else [self.hz * n for n in range(1, int(limit / self.hz) + 1) if self.hz * n < limit]
+        )
+
+
+def continued(
+    data: NDArray[np.float64], before: int, after: int, rate: float, lines: Sequence[float]
+) -> NDArray[np.float64]:
+    """Continue rows beyond their ends: sine waves of the line noise go on, the rest is mirrored.
+
+    A mirror image alone would put a kink into the line noise, which is often larger than the signal and would leave a
+    transient; a reflection about the end point (mne's "reflect_limited") would move the level by twice the
+    distance of that one sample from it.
+
+    Parameters
+    ----------
+    data : array of shape (n_channels, n_times)
+    before, after : int
+        Samples to add.
+    rate : float
+        Samples per second.
+    lines : sequence of float
+        Frequencies of line noise in Hz.
+    """
+    n = data.shape[1]
+    mode: Literal["reflect", "edge"] = "reflect" if n > 1 else "edge"
+    fitted = min(n, round(_FIT_S * rate))
+    if not lines or fitted < 4 * len(lines) + 4:
+        return np.pad(data, ((0, 0), (before, after)), mode=mode)
+    waves = _waves(np.arange(-before, n + after), rate, lines)
+    parts = []
+    for count, seen in ((before, slice(0, fitted)), (after, slice(n - fitted, n))):
+        within = np.concatenate([waves[before : -after or None][seen], np.ones((fitted, 1))], axis=1)
+        size = np.linalg.lstsq(within, data[:, seen].T, rcond=None)[0][:-1]
+        rest = data - (waves[before : before + n] @ size).T if count else data
+        padded = np.pad(rest, ((0, 0), (before, after)), mode=mode) + (waves @ size).T if count else None
+        parts.append(padded)
+    first = parts[0][:, :before] if parts[0] is not None else data[:, :0]
+    last = parts[1][:, before + n :] if parts[1] is not None else data[:, :0]
+    return np.concatenate([first, data, last], axis=1)
+
+
+def _waves(samples: NDArray[np.int64], rate: float, lines: Sequence[float]) -> NDArray[np.float64]:
+    angle = 2 * np.pi * np.outer(samples / rate, lines)
+    return np.concatenate([np.cos(angle), np.sin(angle)], axis=1)
 
 
 def _every(data: NDArray[np.float64], kernel: NDArray[np.float64], step: int, count: int) -> NDArray[np.float64]:
@@ -173,9 +242,13 @@ def slow_kernel(
 
 
 def filter_in_place(
-    data: NDArray[np.float32], kernel: NDArray[np.float64], pieces: Sequence[tuple[int, int]]
+    data: NDArray[np.float32],
+    kernel: NDArray[np.float64],
+    pieces: Sequence[tuple[int, int]],
+    rate: float = 1.0,
+    lines: Sequence[float] = (),
 ) -> None:
-    """Filter channels at the low rate, some at a time; pieces are continued by reflection at their ends."""
+    """Filter channels at the low rate, some at a time; pieces are continued as `continued` does it."""
     from scipy.signal import oaconvolve
 
     half = len(kernel) // 2
@@ -183,7 +256,7 @@ def filter_in_place(
         return
     for start, stop in pieces:
         for first in range(0, len(data), GROUP):
-            rows = odd_pad(data[first : first + GROUP, start:stop].astype(np.float64), half, half)
+            rows = continued(data[first : first + GROUP, start:stop].astype(np.float64), half, half, rate, lines)
             data[first : first + GROUP, start:stop] = oaconvolve(rows, kernel[None], mode="valid", axes=1)
 
 
@@ -208,7 +281,7 @@ def resample(data: NDArray[np.float32], rate: float, wanted: float) -> NDArray[n
     offset = place - base
     out = np.zeros((len(data), count), dtype=np.float32)
     for first in range(0, len(data), GROUP):
-        rows = odd_pad(data[first : first + GROUP].astype(np.float64), _REACH + 1, _REACH + 1)
+        rows = continued(data[first : first + GROUP].astype(np.float64), _REACH + 1, _REACH + 1, rate, ())
         total = np.zeros((len(rows), count))
         for tap in range(1 - _REACH, _REACH + 1):
             total += rows[:, base + tap + _REACH + 1] * _sinc(offset - tap)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from decoders.config.meg import MegSettings
 from decoders.signal.meg_filter import (
     BLOCK_S,
+    Lines,
     Read,
     decimation,
     filter_in_place,
@@ -56,7 +57,13 @@ class Low:
 
 
 def to_low_rate(
-    raw: Any, rows: list[int], maxwell: Maxwell, settings: MegSettings, where: object, steps: Steps | None = None
+    raw: Any,
+    rows: list[int],
+    maxwell: Maxwell,
+    lines: Lines,
+    settings: MegSettings,
+    where: object,
+    steps: Steps | None = None,
 ) -> Low:
     """Low-pass and decimate channels of a recording, block by block; a constant is taken from each channel first.
 
@@ -73,6 +80,7 @@ def to_low_rate(
     data = low_pass_decimate(
         _centred(reader(raw, rows, maxwell), raw.n_times, sfreq), len(rows), pieces, raw.n_times, kernel, step,
         round(BLOCK_S * sfreq),
+        sfreq, lines.below(sfreq / 2 - 1),
     )  # fmt: skip
     rate = sfreq / step
     if settings.rates == "resample" and abs(rate - settings.sfreq) > 1e-9 * rate:
@@ -80,7 +88,9 @@ def to_low_rate(
     if steps is not None:
         _note(sfreq, rate, step, stop_hz, settings, steps)
     scale = rate / sfreq
-    low_pieces = [(-(-round(a * scale * 1e6) // 10**6), min(data.shape[1], int((b - 1) * scale + 1e-6) + 1)) for a, b in pieces]
+    low_pieces = [
+        (-(-round(a * scale * 1e6) // 10**6), min(data.shape[1], int((b - 1) * scale + 1e-6) + 1)) for a, b in pieces
+    ]
     low_pieces = [(start, stop) for start, stop in low_pieces if stop > start]
     return Low(data, rate, low_pieces, _bad(raw, low_pieces, data.shape[1], rate))
 
@@ -96,7 +106,9 @@ def _note(sfreq: float, rate: float, step: int, stop_hz: float, settings: MegSet
     steps.add("decimation", why, sfreq=sfreq, kept=rate, low_pass_hz=settings.low_pass_hz, step_samples=step,
               resampled=abs(rate - sfreq / step) > 1e-9 * rate)  # fmt: skip
     if sfreq < settings.sfreq and settings.rates == "refuse":
-        steps.warn(f"the run has {sfreq:g} samples per second, fewer than preprocess.meg.sfreq ({settings.sfreq:g}): all are kept")
+        steps.warn(
+            f"the run has {sfreq:g} samples per second, below preprocess.meg.sfreq ({settings.sfreq:g}): all are kept"
+        )
     elif abs(rate - settings.sfreq) > 1e-6 * rate:
         steps.warn(f"{rate:g} samples per second are kept: {sfreq:g} is no multiple of {settings.sfreq:g}")
 
@@ -111,7 +123,7 @@ def _bad(raw: Any, pieces: list[tuple[int, int]], n: int, rate: float) -> NDArra
     return bad
 
 
-def filter_slow(low: Low, lines: list[float], settings: MegSettings, where: object, steps: Steps | None = None) -> None:
+def filter_slow(low: Low, lines: Lines, settings: MegSettings, where: object, steps: Steps | None = None) -> None:
     """Apply the notches and the high-pass in place.
 
     Raises
@@ -120,14 +132,19 @@ def filter_slow(low: Low, lines: list[float], settings: MegSettings, where: obje
         The run is shorter than the filters.
     """
     longest = max((stop - start for start, stop in low.pieces), default=0)
-    kernel = slow_kernel(low.rate, lines, settings.high_pass_hz, longest, where)
-    filter_in_place(low.data, kernel, low.pieces)
+    kernel = slow_kernel(low.rate, lines.removed, settings.high_pass_hz, longest, where)
+    filter_in_place(low.data, kernel, low.pieces, low.rate, lines.below(low.rate / 2 - 1) if lines.removed else ())
     if steps is not None:
-        steps.add("high-pass", "zero-phase FIR of mne's design", high_pass_hz=settings.high_pass_hz, length_s=len(kernel) / low.rate)
+        steps.add(
+            "high-pass",
+            "zero-phase FIR of mne's design",
+            high_pass_hz=settings.high_pass_hz,
+            length_s=len(kernel) / low.rate,
+        )
 
 
-def find_lines(opened: Opened, stated: float | None, settings: MegSettings, steps: Steps) -> list[float]:
-    """Return the frequencies of line noise that the low-pass leaves.
+def find_lines(opened: Opened, stated: float | None, settings: MegSettings, steps: Steps) -> Lines:
+    """Return the frequency of the mains, and the multiples of it that the low-pass leaves.
 
     Parameters
     ----------
@@ -139,20 +156,22 @@ def find_lines(opened: Opened, stated: float | None, settings: MegSettings, step
     """
     if not settings.notch:
         steps.add("line noise", "left in: set in preprocess.meg.notch", line_hz=None, removed_hz=[])
-        return []
+        return Lines()
     raw = opened.raw
     rows = [raw.ch_names.index(name) for name in opened.sensors if name not in raw.info["bads"]]
     seen = line_frequency(raw, rows, opened.pieces)
     header = raw.info["line_freq"]
     line, source = next(
         ((float(value), name) for value, name in (
-            (settings.line_hz, "preprocess.meg.line_hz"), (stated, "the sidecar"), (header, "the file"), (seen, "the spectrum"),
+            (settings.line_hz, "the settings"), (stated, "the sidecar"), (header, "the file"), (seen, "the spectrum"),
         ) if value),
         (None, ""),
     )  # fmt: skip
     if line is None:
-        steps.add("line noise", "no line stands out of the spectrum, and no sidecar states one", line_hz=None, removed_hz=[])
-        return []
+        steps.add(
+            "line noise", "no line stands out of the spectrum, and no sidecar states one", line_hz=None, removed_hz=[]
+        )
+        return Lines()
     if seen is not None and abs(seen - line) > 2:
         steps.warn(f"the line is said to be at {line:g} Hz ({source}), but {seen:g} Hz stands out of the spectrum")
     _, stop_hz = low_pass_kernel(float(raw.info["sfreq"]), settings.low_pass_hz, raw.filenames[0])
@@ -160,4 +179,4 @@ def find_lines(opened: Opened, stated: float | None, settings: MegSettings, step
     lines = [line * n for n in range(1, 20) if line * n < min(stop_hz + 1, rate / 2 - 2)]
     above = "" if lines else f"; the low-pass takes it out ({settings.low_pass_hz:g} Hz)"
     steps.add("line noise", f"frequency of {source}{above}", line_hz=line, removed_hz=lines)
-    return lines
+    return Lines(line, tuple(lines))

@@ -77,7 +77,10 @@ def plan(raw: Any, run: Run, settings: MegSettings, reference: Any, steps: Steps
         _say_none(raw, settings, where, steps)
         return Maxwell()
     options: dict[str, Any] = {"skip_by_annotation": (), "bad_condition": "ignore", "verbose": "ERROR"}
-    for key, column, name in (("calibration", "calibration", "fine calibration"), ("cross_talk", "crosstalk", "cross-talk")):
+    for key, column, name in (
+        ("calibration", "calibration", "fine calibration"),
+        ("cross_talk", "crosstalk", "cross-talk"),
+    ):
         path = run.path(column)  # type: ignore[arg-type]
         if path is None:
             steps.warn(f"no {name} file (acq-{column}_meg): the Maxwell filter goes without, and removes less")
@@ -108,10 +111,14 @@ def _say_none(raw: Any, settings: MegSettings, where: object, steps: Steps) -> N
     if is_filtered(raw.info):
         steps.add("maxwell filter", "not done: the recording is Maxwell filtered already", method="none")
         return
-    if raw.info["maxshield"]:
+    if raw.info.get("maxshield"):
         remedy = "Set preprocess.meg.maxwell to auto, sss or tsss."
         raise InputError("a Maxwell filter for a run with active shielding (MaxShield)", "none", str(where), remedy)
-    why = "set in preprocess.meg.maxwell" if settings.maxwell == "none" else "not done: no Elekta, Neuromag or MEGIN system"
+    why = (
+        "set in preprocess.meg.maxwell"
+        if settings.maxwell == "none"
+        else "not done: no Elekta, Neuromag or MEGIN system"
+    )
     steps.add("maxwell filter", why, method="none")
 
 
@@ -187,7 +194,10 @@ def movement(positions: NDArray[np.float64]) -> dict[str, float]:
     shift = np.linalg.norm(positions[:, 4:7] - positions[0, 4:7], axis=1).max() * 1000
     turns = mne.transforms.quat_to_rot(positions[:, 1:4])
     cosine = (np.einsum("nij,ij->n", turns, turns[0]) - 1) / 2
-    return {"max_mm": round(float(shift), 3), "max_degrees": round(float(np.degrees(np.arccos(cosine.clip(-1, 1))).max()), 3)}
+    return {
+        "max_mm": round(float(shift), 3),
+        "max_degrees": round(float(np.degrees(np.arccos(cosine.clip(-1, 1))).max()), 3),
+    }
 
 
 def operator(info: Any, maxwell: Maxwell) -> NDArray[np.float64]:
@@ -256,7 +266,9 @@ def reader(raw: Any, picks: Sequence[int], maxwell: Maxwell) -> Read:
     return lambda start, stop: raw[rows, start:stop][0]
 
 
-def noisy_by_maxwell(raw: Any, pieces: Sequence[tuple[int, int]], maxwell: Maxwell, most: int = 24) -> dict[str, list[str]]:
+def noisy_by_maxwell(
+    raw: Any, pieces: Sequence[tuple[int, int]], maxwell: Maxwell, most: int = 24
+) -> dict[str, list[str]]:
     """Find noisy and flat MEG channels that differ from what the Maxwell filter makes of the others.
 
     Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def shrunk_covariance(samples: NDArray[np.floating], kinds: Sequence[str], rank:
     return np.asarray((basis @ inner @ basis.T) * np.outer(scale, scale))
 
 
-def type_scales(samples: NDArray[np.float64], kinds: Sequence[str]) -> NDArray[np.float64]:
+def type_scales(samples: NDArray[Any], kinds: Sequence[str]) -> NDArray[np.float64]:
     """Return the root mean square of the type of each channel."""
     power = (samples**2).mean(axis=1)
     kinds_array = np.asarray(kinds, dtype=object)

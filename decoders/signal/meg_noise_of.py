@@ -14,6 +14,7 @@ from decoders.data.raw_files import open_raw
 from decoders.errors import InputError
 from decoders.signal.events import read_events
 from decoders.signal.glm import trial_events
+from decoders.signal.meg_filter import Lines
 from decoders.signal.meg_low import Low, filter_slow, to_low_rate
 from decoders.signal.meg_maxwell import Maxwell
 from decoders.signal.meg_open import Opened
@@ -22,8 +23,6 @@ from decoders.signal.steps import Steps, parameter_of
 
 # Five minutes of an empty room, and as many samples of a run, say what its noise is.
 _EMPTY_S, _MOST_SAMPLES = 300.0, 120_000
-# Fewer samples of baseline say nothing.
-_LEAST_SHARE = 1.0
 
 
 @dataclass(frozen=True)
@@ -47,19 +46,16 @@ class Processing:
         Its rows that are kept.
     cleaning : array of shape (n_kept, n_kept)
         Removal of artefacts.
-    lines : list of float
-        Frequencies of line noise that were removed.
+    lines : Lines
     """
 
     matrix: NDArray[np.float64]
     kept: list[int]
     cleaning: NDArray[np.float64]
-    lines: list[float]
+    lines: Lines
 
 
-def noise_samples(
-    run: Run, opened: Opened, low: Low, done: Processing, settings: MegSettings, steps: Steps
-) -> NoiseOf:
+def noise_samples(run: Run, opened: Opened, low: Low, done: Processing, settings: MegSettings, steps: Steps) -> NoiseOf:
     """Return samples of the noise of a run, processed as the run.
 
     Parameters
@@ -83,7 +79,9 @@ def noise_samples(
             return NoiseOf(_of_empty_room(run, opened, done, settings), "empty_room", "the empty room")
         lack = "EEG, which has no empty room" if "eeg" in opened.kept else "none"
         if wanted == "empty_room":
-            remedy = "Add it (sub-emptyroom, or AssociatedEmptyRoom in the sidecar), or set preprocess.meg.noise to auto."
+            remedy = (
+                "Add it (sub-emptyroom, or AssociatedEmptyRoom in the sidecar), or set preprocess.meg.noise to auto."
+            )
             raise InputError("MEG sensors with an empty-room recording", lack, where, remedy)
         if run.modality == "meg":
             found = "EEG is kept, which has no empty room" if run.empty_room else "no empty-room recording"
@@ -93,7 +91,9 @@ def noise_samples(
         if found_here is not None:
             return found_here
         if wanted == "baseline":
-            remedy = "Set preprocess.meg.baseline_s and give events with a trial_type, or set preprocess.meg.noise to auto."
+            remedy = (
+                "Set preprocess.meg.baseline_s and give events with a trial_type, or set preprocess.meg.noise to auto."
+            )
             raise InputError("baselines of trials", "none", where, remedy)
         steps.warn("no baselines of trials: the noise covariance is that of the whole run, the brain's signal in it")
     return _of_run(low, len(done.kept))
@@ -119,10 +119,11 @@ def _of_baselines(run: Run, low: Low, n: int, settings: MegSettings, steps: Step
     for trial in trials:
         first = round((trial.onset - shift + start) * low.rate)
         last = round((trial.onset - shift + stop) * low.rate)
-        if 0 <= first and last <= low.data.shape[1] and not low.bad[first:last].any():
+        if first >= 0 and last <= low.data.shape[1] and not low.bad[first:last].any():
             part = low.data[:n, first:last].astype(np.float64)
             parts.append(part - part.mean(axis=1, keepdims=True))
-    if sum(part.shape[1] for part in parts) < _LEAST_SHARE * n:
+    n_samples = sum(part.shape[1] for part in parts)
+    if n_samples < n:
         return None
     return NoiseOf(np.concatenate(parts, axis=1), "baseline", f"the baselines of {len(parts)} trials")
 
@@ -144,7 +145,9 @@ def _of_empty_room(run: Run, opened: Opened, done: Processing, settings: MegSett
     maxwell = _without_head(opened.maxwell)
     if maxwell.in_time:
         empty = mne.preprocessing.maxwell_filter_prepare_emptyroom(empty, raw=opened.raw, annotations="keep")
-    low = to_low_rate(empty, [empty.ch_names.index(name) for name in opened.sensors], maxwell, settings, path)
+    low = to_low_rate(
+        empty, [empty.ch_names.index(name) for name in opened.sensors], maxwell, done.lines, settings, path
+    )
     apply_in_place(done.matrix, low.data)
     low.data = low.data[done.kept]
     filter_slow(low, done.lines, settings, path)

@@ -59,7 +59,11 @@ def open_run(run: Run, runs: Sequence[Run], settings: MegSettings, steps: Steps)
     sensors, kinds = _sensors(raw, kept)
     pieces = excerpts(raw)
     listed = list(raw.info["bads"])
-    maxwell = plan(raw, run, settings, _reference(run, same, steps), steps) if "grad" in kinds or "mag" in kinds else Maxwell()
+    maxwell = (
+        plan(raw, run, settings, _reference(run, same, steps), steps)
+        if "grad" in kinds or "mag" in kinds
+        else Maxwell()
+    )
     found = _judged(raw, sensors, kinds, pieces, settings)
     if maxwell.how != "none":
         clear = [name for names in found.values() for name in names]
@@ -108,7 +112,9 @@ def _note_bad(
     found = {"listed": [name for name in listed if name in sensors], **found}
     found = {reason: names for reason, names in found.items() if names}
     bad = [name for name in raw.info["bads"] if name in sensors]
-    told = "; ".join(f"{reason}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}" for reason, names in found.items())
+    told = "; ".join(
+        f"{reason}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}" for reason, names in found.items()
+    )
     check_enough_good(len(bad), len(sensors), told, run.path("image") or run.image)
     steps.add("bad channels", told or "none was found", found=found, bad=bad, n_bad=len(bad), n_sensors=len(sensors))
 
@@ -126,7 +132,9 @@ def _dropped(
         found = _judged(theirs, sensors, kinds, excerpts(theirs), settings)
         dropped |= {*theirs.info["bads"], *(name for names in found.values() for name in names)}
     names = [name for name in raw.ch_names if name in dropped]
-    steps.add("dropped channels", "bad in a run of this subject (preprocess.meg.bad_channels)", names=names, n=len(names))
+    steps.add(
+        "dropped channels", "bad in a run of this subject (preprocess.meg.bad_channels)", names=names, n=len(names)
+    )
     return names
 
 

@@ -39,10 +39,10 @@ def operator_rank(operator: NDArray[np.float64], sizes: NDArray[np.float64]) -> 
     return int((values > 1e-7 * values[0]).sum()) if values.size and values[0] > 0 else 0
 
 
-def typical_sizes(kinds: Sequence[str]) -> NDArray[np.float64]:
+def typical_sizes(kinds: Sequence[str] | NDArray[Any]) -> NDArray[np.float64]:
     """Return the usual size of the signal of each type of channel in T, T/m and V (mne's defaults for rank)."""
     size = {"mag": 1e-13, "grad": 1e-11, "eeg": 1e-5}
-    return np.array([size[kind] for kind in kinds])
+    return np.array([size[str(kind)] for kind in kinds])
 
 
 def acquisition_projector(info: Any) -> tuple[NDArray[np.float64], list[str]]:

@@ -113,7 +113,11 @@ def end_as_onset(events: Events, run: Run, end: float, settings: MegSettings, st
     The only trigger of some runs is the one at the end of the story (SMN4Lang, sub-08 run-16 and sub-09 run-7):
     the story would outlast the file, and fits if it began earlier by its duration.
     """
-    long = [(float(on), float(length)) for on, length in zip(events.onset, _durations(events, run), strict=True) if length > _LONG_S]
+    long = [
+        (float(on), float(length))
+        for on, length in zip(events.onset, _durations(events, run), strict=True)
+        if length > _LONG_S
+    ]
     if len(long) != 1:
         return 0.0
     onset, length = long[0]
@@ -123,8 +127,8 @@ def end_as_onset(events: Events, run: Run, end: float, settings: MegSettings, st
         steps.warn(f"the stimulus of {length:g} s from {onset:g} s outlasts the recording, which ends at {end:g} s")
         return 0.0
     sentence = (
-        f"the onset at {onset:g} s is the end of the stimulus of {length:g} s: from there it would outlast the recording,"
-        f" which ends at {end:g} s"
+        f"the onset at {onset:g} s is the end of the stimulus of {length:g} s: from there it would outlast the"
+        f" recording, which ends at {end:g} s"
     )
     if settings.end_trigger == "refuse":
         remedy = "Correct the onset, or set preprocess.meg.end_trigger to shift."
@@ -151,13 +155,25 @@ def _compare(events: Events, triggers: NDArray[np.float64], channel: str, shift:
     used = np.isin(events.trial_type, having) if kinds else np.ones(events.onset.size, dtype=bool)
     without = [str(kind) for kind in kinds if kind not in having]
     if not used.any():
-        steps.warn(f"the {len(triggers)} triggers of {channel} fit no events of events.tsv ({events.onset.size} events)")
-        steps.add("triggers", f"{channel} and events.tsv do not agree", channel=channel, n_triggers=len(triggers), onset_shift_s=shift)
+        steps.warn(
+            f"the {len(triggers)} triggers of {channel} fit no events of events.tsv ({events.onset.size} events)"
+        )
+        steps.add(
+            "triggers",
+            f"{channel} and events.tsv do not agree",
+            channel=channel,
+            n_triggers=len(triggers),
+            onset_shift_s=shift,
+        )
         return
     found = match_triggers(events.onset[used], triggers)
     steps.add("triggers", f"events.tsv against {channel}", channel=channel, onset_shift_s=shift,
               types_without_triggers=without[:10], **vars(found))  # fmt: skip
-    for number, what in ((found.missing, "events have no trigger"), (found.extra, "triggers have no event"), (found.doubled, "triggers are doubled (within 20 ms)")):
+    for number, what in (
+        (found.missing, "events have no trigger"),
+        (found.extra, "triggers have no event"),
+        (found.doubled, "triggers are doubled (within 20 ms)"),
+    ):
         if number:
             steps.warn(f"{number} {what} in {channel}")
     if found.worst_ms > 10:
@@ -166,7 +182,9 @@ def _compare(events: Events, triggers: NDArray[np.float64], channel: str, shift:
 
 def usual_offset(onsets: NDArray[np.float64], triggers: NDArray[np.float64]) -> float:
     """Return the time from triggers to onsets that most pairs share, in seconds; of equals, the smallest."""
-    differences = np.concatenate([onset - triggers[np.abs(onset - triggers) <= _REACH_S] for onset in onsets] or [np.zeros(0)])
+    differences = np.concatenate(
+        [onset - triggers[np.abs(onset - triggers) <= _REACH_S] for onset in onsets] or [np.zeros(0)]
+    )
     if not differences.size:
         return 0.0
     edges = np.arange(-_REACH_S - _BIN_S / 2, _REACH_S + _BIN_S, _BIN_S)

@@ -101,7 +101,9 @@ def plant(
     eye = field_of([[-0.031, 0.083, -0.008], [0.031, 0.083, -0.008]], [[0.1, 0.1, 1.0], [-0.1, 0.1, 1.0]]).sum(axis=1)
     eye *= 3e-12 / np.abs(eye[kinds == "mag"]).max()
     beats = np.cumsum(rng.normal(0.9, 0.04, int(seconds / 0.8)))
-    beat = sum((_bump(t - at, 0.015) - 0.3 * _bump(t - at - 0.04, 0.02) for at in beats[beats < seconds - 0.2]), np.zeros(n))
+    beat = sum(
+        (_bump(t - at, 0.015) - 0.3 * _bump(t - at - 0.04, 0.02) for at in beats[beats < seconds - 0.2]), np.zeros(n)
+    )
     chest = field_of([[0.03, 0.02, -0.08]], [[0.6, 0.6, -0.5]])[:, 0]
     chest *= 1e-12 / np.abs(chest[kinds == "mag"]).max()
     hum = rng.standard_normal(306) * np.where(kinds == "mag", line_size, line_size * 20)
@@ -116,8 +118,12 @@ def plant(
         data.append((beat * 1e-3 * ("heart" in parts) + rng.standard_normal(n) * 1e-5)[None])
     data.append(stim_channel(onsets, kind, n, sfreq))
     raw = mne.io.RawArray(np.concatenate(data), info, verbose="ERROR")
-    events = pd.DataFrame({"onset": onsets, "duration": 0.3, "trial_type": kind, "value": [1 + CONDITIONS.index(k) for k in kind]})
-    return Planted(raw, events, brain, noise, used["blinks"], used["heart"], used["line"], {"eye": eye, "fields": fields})
+    events = pd.DataFrame(
+        {"onset": onsets, "duration": 0.3, "trial_type": kind, "value": [1 + CONDITIONS.index(k) for k in kind]}
+    )
+    return Planted(
+        raw, events, brain, noise, used["blinks"], used["heart"], used["line"], {"eye": eye, "fields": fields}
+    )
 
 
 def _bump(t: np.ndarray, width: float) -> np.ndarray:
@@ -135,7 +141,9 @@ def stim_channel(onsets: np.ndarray, kind: np.ndarray, n: int, sfreq: float) -> 
 def _info(sfreq: float, eog: bool, ecg: bool, head: bool) -> Any:
     own = helmet()
     extra = [("EOG061", "eog")] * eog + [("ECG063", "ecg")] * ecg + [("STI101", "stim")]
-    info = mne.create_info([*own["ch_names"], *(n for n, _ in extra)], sfreq, [*own.get_channel_types(), *(k for _, k in extra)])
+    info = mne.create_info(
+        [*own["ch_names"], *(n for n, _ in extra)], sfreq, [*own.get_channel_types(), *(k for _, k in extra)]
+    )
     for channel, of_helmet in zip(info["chs"], own["chs"], strict=False):
         channel["coil_type"], channel["loc"] = of_helmet["coil_type"], of_helmet["loc"].copy()
     if head:
@@ -159,7 +167,11 @@ def write_meg(
     raw.save(path, overwrite=True, verbose="ERROR")
     if events is not None:
         events.to_csv(folder / f"{name}_events.tsv", sep="\t", index=False)
-    values = {"SamplingFrequency": raw.info["sfreq"], "TaskName": "tones", **({"PowerLineFrequency": line_hz} if line_hz else {})}
+    values = {
+        "SamplingFrequency": raw.info["sfreq"],
+        "TaskName": "tones",
+        **({"PowerLineFrequency": line_hz} if line_hz else {}),
+    }
     (folder / f"{name}_meg.json").write_text(json.dumps({**values, **(sidecar or {})}))
     if table:
         write_channels(folder / f"{name}_channels.tsv", raw, bads)
@@ -167,7 +179,15 @@ def write_meg(
 
 
 def write_channels(path: Path, raw: Any, bads: tuple[str, ...] = ()) -> None:
-    types = {"mag": "MEGMAG", "grad": "MEGGRADPLANAR", "eog": "EOG", "ecg": "ECG", "stim": "TRIG", "eeg": "EEG", "misc": "MISC"}
+    types = {
+        "mag": "MEGMAG",
+        "grad": "MEGGRADPLANAR",
+        "eog": "EOG",
+        "ecg": "ECG",
+        "stim": "TRIG",
+        "eeg": "EEG",
+        "misc": "MISC",
+    }
     pd.DataFrame({
         "name": raw.ch_names, "type": [types[kind] for kind in raw.get_channel_types()],
         "status": ["bad" if name in bads else "good" for name in raw.ch_names],
