@@ -27,6 +27,7 @@ from decoders.signal.meg_maxwell import is_filtered, operator
 from decoders.signal.meg_noise import shrunk_covariance
 from decoders.signal.meg_noise_of import Processing, noise_samples
 from decoders.signal.meg_open import Opened, open_run
+from decoders.signal.meg_source import to_regions
 from decoders.signal.meg_spatial import (
     acquisition_projector,
     apply_in_place,
@@ -104,7 +105,10 @@ def prepare_sensor_run(
         rank = _rank_left(low, spatial, cleaning, steps)
         done = Processing(spatial.matrix, spatial.kept, cleaning.operator, lines)
         covariance = _noise(run, opened, low, done, spatial, rank, meg, steps)
-    return _recording(run, low, spatial, cleaning, covariance, shift, steps)
+        recording = _recording(run, low, spatial, cleaning, covariance, shift, steps)
+        if meg.source is None:
+            return recording
+        return to_regions(recording, spatial.info, meg.source, run.path("image") or run.image, steps)
 
 
 def excluded_run(run: Run, reason: str, steps: Steps) -> Recording:

@@ -288,12 +288,20 @@ def locked_share(sources: NDArray[np.float64], events: NDArray[np.int64], sfreq:
 
 
 def _ssp(one: Any, kind: str, n: int, rank: int, settings: MegSettings, steps: Steps) -> Cleaning | None:
-    import mne
+    sensors, data = one.ch_names[:n], one.get_data(picks=list(range(n)))
+    removed = list[Removed]()
+    for artefact, channel, projections in (_eye_projections(one, kind, steps), _heart_projections(one, kind, steps)):
+        for item in projections:
+            vector = np.zeros(n)
+            for name, value in zip(item["data"]["col_names"], item["data"]["data"][0], strict=True):
+                vector[sensors.index(name)] = value
+            removed.append(_projected(vector, data, kind, artefact, channel))
+    return Cleaning(_projector([item.topography for item in removed], n), removed)
 
-    sensors, removed = one.ch_names[:n], list[Removed]()
-    data = one.get_data(picks=list(range(n)))
+
+def _projection_options(kind: str) -> dict[str, Any]:
     counts = {"n_grad": int(kind == "meg"), "n_mag": int(kind == "meg"), "n_eeg": int(kind == "eeg")}
-    options = {
+    return {
         **counts,
         "average": True,
         "l_freq": None,
@@ -302,27 +310,38 @@ def _ssp(one: Any, kind: str, n: int, rank: int, settings: MegSettings, steps: S
         "no_proj": True,
         "verbose": "ERROR",
     }
-    for artefact, make, own in (
-        ("eye", mne.preprocessing.compute_proj_eog, "eog"),
-        ("heart", mne.preprocessing.compute_proj_ecg, "ecg"),
-    ):
-        names = [name for name, kind_of in zip(one.ch_names, one.get_channel_types(), strict=True) if kind_of == own]
-        if not names and (own == "eog" or "mag" not in one.get_channel_types()):
-            steps.warn(f"no {own.upper()} channel: the artefact of the {artefact} stays in {kind.upper()}")
-            continue
-        try:
-            projections, _ = make(one, ch_name=names[0] if names else None, **options)
-        except (RuntimeError, ValueError, IndexError) as error:
-            steps.warn(
-                f"no artefact of the {artefact} was found in {kind.upper()} ({' '.join(str(error).split())[:120]})"
-            )
-            continue
-        for item in projections or []:
-            vector = np.zeros(n)
-            for name, value in zip(item["data"]["col_names"], item["data"]["data"][0], strict=True):
-                vector[sensors.index(name)] = value
-            removed.append(_projected(vector, data, kind, artefact, names[0] if names else "mean of the magnetometers"))
-    return Cleaning(_projector([item.topography for item in removed], n), removed)
+
+
+def _eye_projections(one: Any, kind: str, steps: Steps) -> tuple[str, str, list[Any]]:
+    import mne
+
+    name = next((n for n, own in zip(one.ch_names, one.get_channel_types(), strict=True) if own == "eog"), None)
+    if name is None:
+        return "eye", "", []
+    slow = mne.filter.filter_data(one.get_data(picks=[name]), one.info["sfreq"], 1.0, 10.0, verbose="ERROR")
+    if _kurtosis(slow)[0] < _LEAST_KURTOSIS:
+        steps.warn(f"no blinks are seen in {name}: no projection of the eyes for {kind.upper()}")
+        return "eye", name, []
+    try:
+        found, _ = mne.preprocessing.compute_proj_eog(one, ch_name=name, **_projection_options(kind))
+    except (RuntimeError, ValueError, IndexError) as error:
+        steps.warn(f"no projection of the eyes for {kind.upper()} ({' '.join(str(error).split())[:120]})")
+        found = []
+    return "eye", name, list(found or [])
+
+
+def _heart_projections(one: Any, kind: str, steps: Steps) -> tuple[str, str, list[Any]]:
+    import mne
+
+    beats, channel = _beats(one, kind, steps)
+    if beats is None:
+        return "heart", "", []
+    try:
+        found, _ = mne.preprocessing.compute_proj_ecg(one, ch_name=channel, **_projection_options(kind))
+    except (RuntimeError, ValueError, IndexError) as error:
+        steps.warn(f"no projection of the heart for {kind.upper()} ({' '.join(str(error).split())[:120]})")
+        found = []
+    return "heart", channel or "mean of the magnetometers", list(found or [])
 
 
 def _projected(
