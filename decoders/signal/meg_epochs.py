@@ -176,7 +176,7 @@ def _say_spacing(trials: list[Block], settings: MegSettings, steps: Steps) -> No
     if short:
         steps.warn(
             f"{short} of {len(trials)} events are shorter than the epoch: the next begins after"
-            f" {gaps.min():.3g} s at the earliest, and the epoch, which ends at {settings.epoch_s[1]:g} s, holds it as well"
+            f" {gaps.min():.3g} s at the earliest, and the epoch, to {settings.epoch_s[1]:g} s, holds it as well"
         )
 
 

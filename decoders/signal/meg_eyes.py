@@ -13,7 +13,9 @@ from decoders.signal.meg_spatial import in_head, positions
 _EYES_M = np.array([[-0.032, -0.02, -0.01], [0.032, -0.02, -0.01]])
 _NASION_M = np.array([0.0, 0.1, 0.0])
 _FRONTAL = ("fp1", "fp2", "fpz", "af7", "af8")
-_SHRINK = 0.05
+# Loading of the covariance, in units of its mean diagonal: the eyes of the model are not quite those of the person, and
+# without it the beamformer would take the blinks for a disturbance.
+_SHRINK = 10.0
 
 
 def virtual_eog(one: Any, kind: str) -> tuple[NDArray[np.float64], str] | None:

@@ -83,7 +83,7 @@ def to_low_rate(
         sfreq, lines.below(sfreq / 2 - 1),
     )  # fmt: skip
     rate = sfreq / step
-    if settings.rates == "resample" and abs(rate - settings.sfreq) > 1e-9 * rate:
+    if settings.rates == "resample" and abs(rate - settings.sfreq) > 1e-6 * rate:
         data, rate = resample(data, rate, settings.sfreq), settings.sfreq
     if steps is not None:
         _note(sfreq, rate, step, stop_hz, settings, steps)

@@ -163,7 +163,7 @@ def check_rates(run: Run, same: Sequence[Run], settings: MegSettings, steps: Ste
         The rates differ and the settings do not resample.
     """
     rates = {other.run_id: other.sfreq for other in same if other.sfreq == other.sfreq}
-    if len(set(rates.values())) < 2:
+    if not rates or max(rates.values()) - min(rates.values()) <= 1e-6 * max(rates.values()):
         return
     listed = ", ".join(f"{rate:g} Hz in {name}" for name, rate in list(rates.items())[:4])
     if settings.rates == "refuse":

@@ -334,9 +334,10 @@ def to_regions(recording: Recording, info: Any, settings: SourceSettings, where:
         scale=round(template.scale, 4), misfit_mm=round(template.misfit_mm, 2), rank=rank,
     )  # fmt: skip
     return replace(
-        recording, data=data, kind="region", names=np.array(names, dtype=object), unit="1" if settings.method == "dSPM" else "Am",
-        channel_types=np.zeros(0, dtype=object), positions=np.zeros((0, 3)),
-        noise_covariance=weights @ covariance @ weights.T, quality={"bad": recording.quality["bad"]}, steps=steps.entries,
+        recording, data=data, kind="region", names=np.array(names, dtype=object),
+        unit="1" if settings.method == "dSPM" else "Am", channel_types=np.zeros(0, dtype=object),
+        positions=np.zeros((0, 3)), noise_covariance=weights @ covariance @ weights.T,
+        quality={"bad": recording.quality["bad"]}, steps=steps.entries,
     )  # fmt: skip
 
 

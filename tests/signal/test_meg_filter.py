@@ -72,7 +72,7 @@ def test_gaps_part_a_run():
 
 
 @pytest.mark.parametrize(
-    ("sfreq", "wanted", "step"), [(1000, 200, 5), (1200, 200, 6), (600.6149, 200, 3), (90, 200, 1)]
+    ("sfreq", "wanted", "step"), [(1000, 200, 5), (1200, 200, 6), (600.6149, 200, 3), (90, 200, 1), (499.99997, 250, 2)]
 )
 def test_decimation_keeps_at_least_what_is_wanted(sfreq, wanted, step):
     assert decimation(sfreq, wanted) == step
