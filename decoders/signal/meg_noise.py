@@ -31,7 +31,7 @@ def shrunk_covariance(
 
     within : array of shape (n_channels, n_channels), optional
         A covariance of the same subspace (of a former estimate, or of white noise after the same steps). It tells the
-        subspace where there are fewer samples than dimensions.
+        subspace where there are fewer samples than dimensions; of another rank it tells nothing.
 
     Returns
     -------
@@ -48,7 +48,7 @@ def shrunk_covariance(
     samples = samples - samples.mean(axis=1, keepdims=True)
     scale = type_scales(samples, kinds)
     scaled = samples / scale[:, None]
-    known = within is not None and numerical_rank(within) >= rank
+    known = within is not None and numerical_rank(within) == rank
     own = within / np.outer(scale, scale) if known and within is not None else scaled @ scaled.T / samples.shape[1]
     basis = np.eye(len(scaled)) if rank == len(scaled) else subspace(own, rank)
     inner = ledoit_wolf((basis.T @ scaled).T, assume_centered=True)[0]

@@ -54,7 +54,7 @@ def test_the_parts_of_a_split_recording_are_one_run(tmp_path):
         folder / "sub-01_task-a_meg.fif", split_size="2MB", split_naming="bids", buffer_size_sec=1, verbose="ERROR"
     )
     names = sorted(path.name for path in folder.iterdir())
-    assert names == ["sub-01_task-a_split-01_meg.fif", "sub-01_task-a_split-02_meg.fif"]
+    assert names == [f"sub-01_task-a_split-0{number + 1}_meg.fif" for number in range(4)]
     (run,) = runs_of(tmp_path)
     assert run.run_id == "sub-01_task-a_meg"
     assert run.n_volumes == 300000

@@ -90,4 +90,7 @@ def test_few_samples_are_shrunk_in_a_subspace_that_is_known():
     covariance = shrunk_covariance(few, KINDS, 8, known)
     assert numerical_rank(covariance) == 8
     assert whitener(covariance, 8).shape == (8, 12)
+    # bug: a covariance of a larger subspace says nothing of this one
+    wide = shrunk_covariance(_samples(rank=5), KINDS, 5, _covariance(12))
+    assert (np.diag(wide) > 0).all()
     assert whitening._EMPTY < 1e-6
