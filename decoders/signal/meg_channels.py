@@ -112,7 +112,7 @@ def place_electrodes(raw: Any, run: Run, steps: Steps) -> None:
         montage = mne.channels.make_dig_montage(found, coord_frame="head")
         steps.add("electrodes", f"places of electrodes.tsv, in {unit} by their size", n=len(found), of=len(names))
     else:
-        montage = mne.channels.make_standard_montage("standard_1005")
+        montage = template_montage()
         known = {name.lower() for name in montage.ch_names} & {name.lower() for name in names}
         if not known:
             steps.warn("no places of the electrodes: neither in the file nor in an electrodes.tsv, nor by their names")
@@ -121,6 +121,15 @@ def place_electrodes(raw: Any, run: Run, steps: Steps) -> None:
             f"places of {len(known)} of {len(names)} electrodes are those of the 10-05 system on a template head"
         )
     raw.set_montage(montage, match_case=False, on_missing="ignore", verbose="ERROR")
+
+
+def template_montage() -> Any:
+    """Return the places of the 10-05 system on a template head (mne renamed them in 1.13)."""
+    import mne
+
+    known = set(mne.channels.get_builtin_montages())
+    name = next(name for name in ("colin27_1005", "standard_1005") if name in known)
+    return mne.channels.make_standard_montage(name)
 
 
 def _electrodes(path: Path, names: list[str]) -> tuple[dict[str, Any], str]:

@@ -111,7 +111,7 @@ def plant(
     planted = {"blinks": np.outer(eye, blink), "heart": np.outer(chest, beat), "line": np.outer(hum, wave)}
     used = {name: values if name in parts else 0.0 * values for name, values in planted.items()}
     data = [brain + noise + sum(used.values())]
-    info = _info(sfreq, eog, ecg, head)
+    info = recording_info(sfreq, eog, ecg, head)
     if eog:
         data.append((blink * 2e-4 * ("blinks" in parts) + rng.standard_normal(n) * 5e-6)[None])
     if ecg:
@@ -138,7 +138,7 @@ def stim_channel(onsets: np.ndarray, kind: np.ndarray, n: int, sfreq: float) -> 
     return stim
 
 
-def _info(sfreq: float, eog: bool, ecg: bool, head: bool) -> Any:
+def recording_info(sfreq: float, eog: bool, ecg: bool, head: bool) -> Any:
     own = helmet()
     extra = [("EOG061", "eog")] * eog + [("ECG063", "ecg")] * ecg + [("STI101", "stim")]
     info = mne.create_info(

@@ -18,7 +18,7 @@ from decoders.store.recording import Recording, read_recording, write_recording
 
 @pytest.fixture(scope="module")
 def info():
-    return mne.pick_info(made._info(500.0, False, False, True), range(306))
+    return mne.pick_info(made.recording_info(500.0, False, False, True), range(306))
 
 
 @pytest.fixture(scope="module")
