@@ -83,7 +83,7 @@ def measure(minutes: float) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as name:
         for command in ("write", "prepare"):
             script = [sys.executable, __file__, "--folder", name, "--do", command, str(minutes)]
-            done = subprocess.run(script, check=True, capture_output=True, text=True)
+            done = subprocess.run(script, check=True, stdout=subprocess.PIPE, text=True)
         return {"minutes": minutes, **json.loads(done.stdout.splitlines()[-1])}
 
 
@@ -105,8 +105,8 @@ def main() -> None:
     first, last = found[0], found[-1]
     slope = (last["peak_gb"] - first["peak_gb"]) / max(last["minutes"] - first["minutes"], 1e-9)
     hour = last["peak_gb"] + slope * (60 - last["minutes"])
-    result = {"channels": 306, "sfreq": SFREQ, "runs": found, "peak_gb_of_an_hour": round(hour, 3), "limit_gb": LIMIT_GB,
-              "measured": last["minutes"] >= 60, "passed": hour < LIMIT_GB}  # fmt: skip
+    result = {"channels": 306, "sfreq": SFREQ, "runs": found, "peak_gb_of_an_hour": round(hour, 3),
+              "limit_gb": LIMIT_GB, "measured": last["minutes"] >= 60, "passed": hour < LIMIT_GB}  # fmt: skip
     command = f"python benchmarks/bench_meg_memory.py {' '.join(f'{minutes:g}' for minutes in options.minutes)}"
     write_result("meg_memory", command, result)
 

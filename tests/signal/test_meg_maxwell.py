@@ -97,7 +97,7 @@ def test_other_systems_go_without_and_it_is_said(raw):
         channel["coil_type"] = 4001
     steps = Steps("x")
     assert plan(other, RUN, MegSettings(), None, steps).how == "none"
-    assert "no Elekta" in [step["why"] for step in steps.entries if step["step"] == "maxwell filter"][0]
+    assert "no Elekta" in next(step["why"] for step in steps.entries if step["step"] == "maxwell filter")
 
 
 def _positions(raw, path: Path) -> Path:

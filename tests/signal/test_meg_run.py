@@ -140,16 +140,14 @@ def test_without_eog_and_ecg_the_sensors_tell_of_eyes_and_heart(tmp_path):
         "no EOG channel: eye artefacts are found by a beamformer on the eyes" in text
         for text in warnings_of(found.steps)
     )
-    eye = np.abs(
-        np.corrcoef(
-            found.quality["artefact_topographies"][[i for i, item in enumerate(removed) if item["artefact"] == "eye"]][
-                0
-            ]
-            / np.where(found.channel_types == "mag", 1e-13, 1e-11),
-            planted.extra["eye"] / np.where(found.channel_types == "mag", 1e-13, 1e-11),
-        )[0, 1]
-    )
-    assert eye > 0.95
+    # What is left of the blinks, against what was planted (every other sample, as the run is decimated).
+    course = planted.blinks[np.abs(planted.extra["eye"]).argmax(), ::2]
+    course = course / np.abs(course).max()
+    course = course - course.mean()
+    for kind in ("mag", "grad"):
+        own = found.channel_types == kind
+        left = found.data[:, own].T.astype(float) @ course / (course @ course)
+        assert np.linalg.norm(left) < 0.05 * np.linalg.norm(planted.extra["eye"][own])
 
 
 def test_projections_take_blinks_out_as_well(dirty, clean, tmp_path):
@@ -175,11 +173,7 @@ def _write(root, planted, **options):
 def test_flat_saturated_and_noisy_channels_are_found_and_rebuilt(small, tmp_path):
     raw = small.raw.copy()
     raw._data[3] = 1e-12
-    raw._data[10] = (
-        np.clip(raw._data[10] * 20, -2e-12, 2e-12)
-        if raw.get_channel_types()[10] == "mag"
-        else np.clip(raw._data[10], -4e-12, 4e-12)
-    )
+    raw._data[10] = np.clip(raw._data[10] + 2e-11 * np.sin(2 * np.pi * 2 * raw.times), -1.5e-11, 1.5e-11)
     raw._data[20] *= 12
     made.write_meg(tmp_path, raw, small.events, bads=(raw.ch_names[30],))
     found, _ = prepared(tmp_path, SMALL)

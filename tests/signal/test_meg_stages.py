@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import made_up_meg as made
-import mne
 import numpy as np
 import pandas as pd
 import pytest
@@ -161,7 +160,7 @@ def test_electrodes_of_a_table_are_placed(tmp_path):
     (recording,), _ = through(tmp_path / "bids", tmp_path, study(tmp_path / "bids", sfreq=125.0))
     found = read_recording(recording)
     np.testing.assert_allclose(found.positions, [montage[name] for name in NAMES], atol=1e-6)
-    assert "in mm by their size" in [step["why"] for step in found.steps if step["step"] == "electrodes"][0]
+    assert "in mm by their size" in next(step["why"] for step in found.steps if step["step"] == "electrodes")
 
 
 def test_meg_and_fmri_stand_in_one_table_of_quality(tmp_path):

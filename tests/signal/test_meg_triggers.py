@@ -75,7 +75,7 @@ def test_no_triggers_at_all_is_a_sentence(tmp_path):
 def test_no_stimulus_channel_is_said(tmp_path):
     raw = mne.io.RawArray(np.zeros((1, 60000)), mne.create_info(["MISC1"], SFREQ, "misc"), verbose="ERROR")
     _, steps = checked(raw, run_with(tmp_path, ONSETS))
-    assert "no stimulus channel" in [step["why"] for step in steps if step["step"] == "triggers"][0]
+    assert "no stimulus channel" in next(step["why"] for step in steps if step["step"] == "triggers")
 
 
 def test_no_events_table_is_said(tmp_path):

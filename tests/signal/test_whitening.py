@@ -83,7 +83,7 @@ def test_shrinking_stays_within_the_subspace():
 
 def test_few_samples_are_shrunk_in_a_subspace_that_is_known():
     known, few = _covariance(8, seed=4), None
-    values, vectors = np.linalg.eigh(known / np.outer(SCALE, SCALE))
+    _, vectors = np.linalg.eigh(known / np.outer(SCALE, SCALE))
     basis = vectors[:, -8:]
     few = basis @ np.random.default_rng(5).standard_normal((8, 4)) * SCALE[:, None]
     assert numerical_rank(shrunk_covariance(few, KINDS, 8)) < 8
