@@ -34,6 +34,8 @@ def write_run(folder: Path, minutes: float) -> Path:
 
     rng = np.random.default_rng(0)
     info = recording_info(SFREQ, eog=True, ecg=True, head=True)
+    for channel, kind in zip(info["chs"], info.get_channel_types(), strict=True):
+        channel["cal"] = {"mag": 5e-16, "grad": 1e-14, "eog": 1e-7, "ecg": 1e-7, "stim": 1.0}[kind]
     n = round(PIECE_S * SFREQ)
     t = np.arange(n) / SFREQ
     kinds = np.array(info.get_channel_types())

@@ -67,6 +67,8 @@ def open_run(run: Run, runs: Sequence[Run], settings: MegSettings, steps: Steps)
     found = _judged(raw, sensors, kinds, pieces, settings)
     if maxwell.how != "none":
         clear = [name for names in found.values() for name in names]
+        # Before the heuristic of the Maxwell filter, which needs good sensors.
+        _check(run, sensors, _told(sensors, listed, found), [*listed, *clear])
         raw.info["bads"] = _in_order(raw, [*raw.info["bads"], *clear])
         found |= noisy_by_maxwell(raw, pieces, maxwell)
     raw.info["bads"] = _in_order(raw, [*listed, *(name for names in found.values() for name in names)])
@@ -109,14 +111,23 @@ def _in_order(raw: Any, names: Sequence[str]) -> list[str]:
 def _note_bad(
     raw: Any, run: Run, sensors: list[str], listed: list[str], found: dict[str, list[str]], steps: Steps
 ) -> None:
-    found = {"listed": [name for name in listed if name in sensors], **found}
-    found = {reason: names for reason, names in found.items() if names}
+    found = _told(sensors, listed, found)
     bad = [name for name in raw.info["bads"] if name in sensors]
-    told = "; ".join(
-        f"{reason}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}" for reason, names in found.items()
-    )
-    check_enough_good(len(bad), len(sensors), told, run.path("image") or run.image)
+    told = _check(run, sensors, found, bad)
     steps.add("bad channels", told or "none was found", found=found, bad=bad, n_bad=len(bad), n_sensors=len(sensors))
+
+
+def _told(sensors: list[str], listed: list[str], found: dict[str, list[str]]) -> dict[str, list[str]]:
+    found = {"listed": [name for name in listed if name in sensors], **found}
+    return {reason: names for reason, names in found.items() if names}
+
+
+def _check(run: Run, sensors: list[str], found: dict[str, list[str]], bad: Sequence[str]) -> str:
+    """Refuse a run of bad sensors; return the reasons as text."""
+    parts = [f"{why}: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}" for why, names in found.items()]
+    told = "; ".join(parts)
+    check_enough_good(len(set(bad) & set(sensors)), len(sensors), told, run.path("image") or run.image)
+    return told
 
 
 def _dropped(

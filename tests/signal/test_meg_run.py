@@ -201,10 +201,11 @@ def test_dropped_channels_are_dropped_in_all_runs_of_a_subject(small, tmp_path):
 
 def test_a_run_of_bad_channels_is_refused(small, tmp_path):
     raw = small.raw.copy()
-    raw._data[:150] = 0
-    made.write_meg(tmp_path, raw, small.events)
-    with pytest.raises(InputError, match=r"at most 30% bad sensors, found 150 of 306 \(flat: "):
-        prepared(tmp_path, SMALL)
+    for n, settings in ((150, SMALL), (306, SMALL.model_copy(update={"maxwell": "auto"}))):
+        raw._data[:n] = 0
+        made.write_meg(tmp_path, raw, small.events)
+        with pytest.raises(InputError, match=rf"at most 30% bad sensors, found {n} of 306 \(flat: "):
+            prepared(tmp_path, settings)
 
 
 def test_runs_of_different_rates_are_refused_or_resampled(small, tmp_path):
