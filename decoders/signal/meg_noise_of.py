@@ -95,7 +95,10 @@ def noise_samples(run: Run, opened: Opened, low: Low, done: Processing, settings
                 "Set preprocess.meg.baseline_s and give events with a trial_type, or set preprocess.meg.noise to auto."
             )
             raise InputError("baselines of trials", "none", where, remedy)
-        steps.warn("no baselines of trials: the noise covariance is that of the whole run, the brain's signal in it")
+        steps.warn(
+            "no baselines of trials (or fewer samples than sensors): the noise covariance is that of the whole run,"
+            " the brain's signal in it"
+        )
     return _of_run(low, len(done.kept))
 
 

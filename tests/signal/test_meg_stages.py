@@ -197,7 +197,7 @@ def test_meg_and_fmri_stand_in_one_table_of_quality(tmp_path):
     assert sorted(found["kind"]) == ["sensor", "volume"]
     sensor = found[found["kind"] == "sensor"].iloc[0]
     assert (sensor["n_bad"], sensor["bad_channels"], sensor["n_features"]) == (1, planted.raw.ch_names[0], 306)
-    assert (sensor["triggers"], sensor["triggers_missing"], sensor["noise"]) == ("STI101", 0, "baseline")
+    assert (sensor["triggers"], sensor["triggers_missing"], sensor["noise"]) == ("STI101", 0, "run")
     assert sensor["n_epochs"] == sensor["n_events"] - sensor["n_epochs_rejected"] == len(planted.events)
     series = read_arrays(tmp_path / "quality.h5")
     assert series[f"power/{sensor['run_id']}"].shape == (200, 600)
