@@ -66,7 +66,9 @@ def _head_coils() -> str:
     return "\n".join(lines) + "\n"
 
 
-def _res4(n: int, n_times: int, sfreq: float, places: np.ndarray, normals: np.ndarray, gain: float, qgain: float) -> bytes:
+def _res4(
+    n: int, n_times: int, sfreq: float, places: np.ndarray, normals: np.ndarray, gain: float, qgain: float
+) -> bytes:
     out = _Bytes()
     out.text("MEG41RS", 8)
     for _ in range(3):
@@ -312,7 +314,9 @@ def write_edf(path: Path, data: np.ndarray, names: list[str], sfreq: int) -> Pat
         return b"".join(str(value).encode("ascii")[:size].ljust(size) for value in values)
 
     head = fields(["0"], 8) + fields(["X X X X", "Startdate 01-FEB-2020 X X X"], 80)
-    head += fields(["01.02.20", "12.00.00", 256 * (n + 1)], 8) + fields([""], 44) + fields([records, 1], 8) + fields([n], 4)
+    head += (
+        fields(["01.02.20", "12.00.00", 256 * (n + 1)], 8) + fields([""], 44) + fields([records, 1], 8) + fields([n], 4)
+    )
     head += fields(list(names), 16) + fields([""] * n, 80) + fields(["uV"] * n, 8)
     head += fields([-1000] * n, 8) + fields([1000] * n, 8) + fields([-32768] * n, 8) + fields([32767] * n, 8)
     head += fields([""] * n, 80) + fields([sfreq] * n, 8) + fields([""] * n, 32)

@@ -7,11 +7,11 @@ joined along the features, so that one batched matrix product per stretch of tim
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 # Condition means in float64 that are held at once.
 _NUMBERS_AT_ONCE = 30_000_000
@@ -42,7 +42,7 @@ class Cells:
         return Cells(joined)
 
 
-def cells_of(conditions: Sequence[int], folds: Sequence[int], n_conditions: int, n_folds: int) -> Cells:
+def cells_of(conditions: ArrayLike, folds: ArrayLike, n_conditions: int, n_folds: int) -> Cells:
     """Return the cells of trials with a condition and a fold each (both numbered from zero; negative: not used)."""
     codes, places = np.asarray(conditions, dtype=np.int64), np.asarray(folds, dtype=np.int64)
     members = np.empty((n_folds, n_conditions), dtype=object)
@@ -70,9 +70,7 @@ def crossnobis(patterns: NDArray[np.float32], cells: Cells, whitener: NDArray[np
         `rsatoolbox.rdm.calc_rdm(method="crossnobis")` at each time (Walther et al. 2016, NeuroImage 137:188).
     """
     counts = cells.counts
-    parts = []
-    for means in _whitened_means(patterns, cells, whitener):
-        parts.append(_condensed(_products(means, _others(means, counts))) / (len(counts) * len(whitener)))
+    parts = [distances_of(means @ whitener.T, counts, "crossnobis") for means in _stretches(patterns, cells)]
     return np.concatenate(parts)
 
 
@@ -94,17 +92,41 @@ def plain_distances(
     -------
     array of shape (n_times, n_pairs)
     """
-    parts = []
-    for means in _whitened_means(patterns, cells.joined(), whitener):
-        if method == "correlation":
-            means = means - means.mean(axis=-1, keepdims=True)
-            means /= np.linalg.norm(means, axis=-1, keepdims=True)
-            gram = means[0] @ means[0].transpose(0, 2, 1)
-            rows, columns = np.triu_indices(gram.shape[1], 1)
-            parts.append(1.0 - gram[:, rows, columns])
-        else:
-            parts.append(_condensed(_products(means, means)) / len(whitener))
+    joined = cells.joined()
+    parts = [distances_of(means @ whitener.T, joined.counts, method) for means in _stretches(patterns, joined)]
     return np.concatenate(parts)
+
+
+def distances_of(means: NDArray[np.float64], counts: NDArray[np.int64], method: str) -> NDArray[np.float64]:
+    """Return the distances between conditions, from the means of folds that are whitened (or scaled) already.
+
+    Parameters
+    ----------
+    means : array of shape (n_folds, n_times, n_conditions, n_features)
+        One fold, unless the distances are cross-validated.
+    counts : array of shape (n_folds, n_conditions)
+    method : {"crossnobis", "mahalanobis", "euclidean", "correlation"}
+
+    Returns
+    -------
+    array of shape (n_times, n_pairs)
+    """
+    if method == "crossnobis":
+        return _condensed(_products(means, _others(means, counts))) / (len(counts) * means.shape[-1])
+    if method != "correlation":
+        return _condensed(_products(means, means)) / means.shape[-1]
+    centred = means[0] - means[0].mean(axis=-1, keepdims=True)
+    centred /= np.linalg.norm(centred, axis=-1, keepdims=True)
+    rows, columns = np.triu_indices(means.shape[2], 1)
+    return np.asarray(1.0 - (centred @ centred.transpose(0, 2, 1))[:, rows, columns])
+
+
+def fold_means(patterns: NDArray[np.float32], cells: Cells) -> NDArray[np.float64]:
+    """Return the mean over the trials of each cell, array of shape (n_folds, n_times, n_conditions, n_channels)."""
+    means = np.empty((*cells.members.shape, *patterns.shape[1:]))
+    for place, trials in np.ndenumerate(cells.members):
+        means[place] = patterns[trials].mean(axis=0, dtype=np.float64)
+    return np.ascontiguousarray(means.transpose(0, 3, 1, 2))
 
 
 def pattern_generalisation(
@@ -126,7 +148,7 @@ def pattern_generalisation(
     """
     counts = cells.counts
     n_conditions = counts.shape[1]
-    means = np.concatenate(list(_whitened_means(patterns, cells, whitener)), axis=1)
+    means = np.concatenate([part @ whitener.T for part in _stretches(patterns, cells)], axis=1)
     train = _others(means, counts)
     # The mean over pairs of (a_i - a_j).(b_i - b_j) is 2 / (n - 1) times the sum over conditions of centred products.
     scale = 2 / ((n_conditions - 1) * len(counts) * len(whitener))
@@ -137,18 +159,11 @@ def pattern_generalisation(
     return table * scale
 
 
-def _whitened_means(
-    patterns: NDArray[np.float32], cells: Cells, whitener: NDArray[np.float64]
-) -> Iterator[NDArray[np.float64]]:
-    """Yield means (n_folds, n_some_times, n_conditions, n_whitened) of one stretch of time after the other."""
-    n_folds, n_conditions = cells.members.shape
-    step = max(1, _NUMBERS_AT_ONCE // (n_folds * n_conditions * patterns.shape[1]))
+def _stretches(patterns: NDArray[np.float32], cells: Cells) -> Iterator[NDArray[np.float64]]:
+    """Yield the means of one stretch of time after the other."""
+    step = max(1, _NUMBERS_AT_ONCE // (cells.members.size * patterns.shape[1]))
     for start in range(0, patterns.shape[2], step):
-        part = patterns[:, :, start : start + step]
-        means = np.empty((n_folds, n_conditions, *part.shape[1:]))
-        for place, trials in np.ndenumerate(cells.members):
-            means[place] = part[trials].mean(axis=0, dtype=np.float64)
-        yield np.ascontiguousarray(np.matmul(whitener, means).transpose(0, 3, 1, 2))
+        yield fold_means(patterns[:, :, start : start + step], cells)
 
 
 def _others(means: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -159,7 +174,7 @@ def _others(means: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np
 
 
 def _products(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the products of conditions, summed over folds and features, array (n_times, n_conditions, n_conditions)."""
+    """Return products of conditions, summed over folds and features, array (n_times, n_conditions, n_conditions)."""
     total = first[0] @ second[0].transpose(0, 2, 1)
     for one, other in zip(first[1:], second[1:], strict=True):
         total += one @ other.transpose(0, 2, 1)

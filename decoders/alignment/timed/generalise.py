@@ -75,8 +75,8 @@ def across_subjects(similarities: NDArray[np.float64], signs: NDArray[np.float64
     -------
     TimeByTime
         Scores per subject: mean over the others, the subject's time first. They hold each pair of subjects twice, so a
-        test that flips them would be too sure (their mean has twice the variance of independent ones). Here the (centred
-        or ranked) RDMs of whole subjects are flipped: a pair keeps its sign where both are flipped.
+        test that flips them would be too sure (their mean has twice the variance of independent ones). Here the
+        (centred or ranked) RDMs of whole subjects are flipped: a pair keeps its sign where both are flipped.
     """
     n = len(similarities)
     apart = similarities * (~np.eye(n, dtype=bool))[:, :, None, None]

@@ -104,7 +104,7 @@ def latency_table(
     parts = []
     for reference in (OF_CHANCE, OF_OTHERS):
         weights = weight_courses(models, wanted, recorded, beyond=reference == OF_OTHERS)
-        known = np.isfinite(weights).all(axis=(0, 2))
+        known: NDArray[np.bool_] = np.asarray(np.isfinite(weights).all(axis=(0, 2)))
         if reference == OF_OTHERS and len(models.joined("control")) == 0:
             continue
         shown = [model for model, flag in zip(wanted, known, strict=True) if flag]
@@ -160,8 +160,8 @@ def _method(plan: TimePlan, tested: Tested | None, n_subjects: int, size: int, f
     if not found:
         return f"no significant cluster, no latency; {test}"
     return (
-        f"square root of the regression weight in the RDM, mean over subjects; {words[measure]}; interval: bootstrap over "
-        f"subjects; {test}"
+        f"square root of the regression weight in the RDM, mean over subjects; {words[measure]}; "
+        f"interval: bootstrap over subjects; {test}"
     )
 
 
@@ -208,7 +208,7 @@ def generalisations(
 
 
 def generalisation_arrays(tables: dict[str, TimeByTime], recorded: RecordedTimes, unit: str) -> dict[str, Array]:
-    """Return the tables of time by time as arrays; those of RDMs under plain names, those of patterns under patterns/."""
+    """Return the tables of time by time as arrays; those of patterns under names that begin with patterns/."""
     axes = ("train_time", "test_time")
     arrays = {
         "times": Array(recorded.times, ("time",), "s"),
