@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.alignment.comparators import compare
-from decoders.alignment.timed.distances import Cells, distances_of, fold_means
+from decoders.alignment.timed.distances import Cells, distances_of, fold_means, whitened
 from decoders.alignment.timed.flips import flip_test, flipped_t, sign_patterns
 from decoders.alignment.timed.noise import own_scale
 from decoders.errors import InputError
@@ -150,7 +150,7 @@ def sensor_scores(
             noise = covariance[np.ix_(members, members)]
             full = method in ("crossnobis", "mahalanobis")
             matrix = whitener(noise, numerical_rank(noise)) if full else own_scale(noise)
-            rdms = distances_of(means[..., members] @ matrix.T, used.counts, method)
+            rdms = distances_of(whitened(means[:, :, members], matrix), used.counts, method)
             known[key] = compare(vectors, rdms, comparator)
         scores[:, channel] = known[key]
     return scores
