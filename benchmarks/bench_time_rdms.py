@@ -1,7 +1,7 @@
 """Time-resolved crossnobis: 306 channels, 92 conditions, 150 moments, 30 repeats in 3 to 30 folds, beside rsatoolbox.
 
-Run ``python benchmarks/bench_time_rdms.py``; a few minutes. Both start from the same trials and the same precision of the
-noise. rsatoolbox (`calc_rdm_movie`) runs some of the moments and its cost is scaled to all (each moment costs the
+Run ``python benchmarks/bench_time_rdms.py``; a few minutes. Both start from the same trials and the same precision of
+the noise. rsatoolbox (`calc_rdm_movie`) runs some of the moments and its cost is scaled to all (each moment costs the
 same): the result says so. CPU seconds of one thread; the largest difference is over the moments that both ran.
 """
 

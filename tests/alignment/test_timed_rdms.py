@@ -336,3 +336,59 @@ def test_cells_count_their_trials():
     assert cells.counts.tolist() == [[1, 1], [0, 1]]
     assert isinstance(cells.joined(), Cells)
     assert cells.joined().counts.tolist() == [[1, 2]]
+
+
+def test_the_stages_of_a_group_from_trials_to_latencies_and_sensors(tmp_path):
+    from test_timed_inference import helmet
+
+    from decoders.alignment.rdm import correlation_rdm
+    from decoders.store.arrays import Array, write_arrays
+    from decoders.store.tables import COLUMNS, read_table
+
+    draw, names = rng(11), [f"p{n:02d}" for n in range(12)]
+    positions, types = helmet()
+    chosen = np.arange(0, 75, 3)
+    features = draw.standard_normal((2, 12, 6))
+    paths = []
+    for subject, run in ((s, r) for s in range(6) for r in "12"):
+        mixing = np.random.default_rng(subject).standard_normal((6, 25)) * (positions[chosen, 0] > 0)
+        recording = sensor_trials(
+            draw, names, f"{subject:02d}", run, 3, 25, codes=[features[0] @ mixing * 0.5],
+            courses=[rise_and_fall(TIMES, 0.06, 0.11, 0.25)], positions=positions[chosen],
+        )  # fmt: skip
+        paths.append(tmp_path / f"{subject}{run}.h5")
+        write_recording(paths[-1], recording)
+    write_manifest(tmp_path / "m.tsv", [Run("s", "01", root=str(tmp_path))])
+    arrays = {
+        name: Array(correlation_rdm(values), ("pair",))
+        for name, values in zip(("pixel", "gist"), features, strict=True)
+    }
+    write_arrays(tmp_path / "c.h5", {**arrays, "names": Array(np.array(names, dtype=object), ("stimulus",))})
+    study = settings(n_permutations=100, sensors={"step": 5})
+    inputs = {"manifest": [tmp_path / "m.tsv"], "estimates": paths}
+    run_stage(SettingsSlice.of("rdms-time", study), inputs, {"rdms": tmp_path / "t.h5"})
+    kinds = {"scores": "alignment_scores", "ceilings": "ceilings", "inference": "inference", "clusters": "time_clusters",
+             "latencies": "latencies"}  # fmt: skip
+    outputs = {name: tmp_path / f"{name}.tsv" for name in kinds} | {"generalisation": tmp_path / "g.h5"}
+    controls = {"controls": [tmp_path / "c.h5"]}
+    run_stage(SettingsSlice.of("align-time", study), {"rdms": [tmp_path / "t.h5"], **controls}, outputs)
+    tables = {name: read_table(outputs[name]) for name in kinds}
+    for name, kind in kinds.items():
+        assert tuple(tables[name].columns[: len(COLUMNS[kind])]) == COLUMNS[kind]
+    assert len(tables["scores"]) == 6 * 51 * 2 * 2
+    assert len(tables["ceilings"]) == 51 * 2
+    found = tables["latencies"].set_index(["model", "reference", "measure"])
+    for reference in ("chance", "all other controls"):
+        assert found.loc[("control:pixel", reference, "onset"), "latency_s"] == pytest.approx(0.06, abs=0.015)
+        assert found.loc[("control:pixel", reference, "peak"), "latency_s"] == pytest.approx(0.11, abs=0.015)
+    scores = read_arrays(outputs["generalisation"])
+    assert scores["scores"].shape == scores["patterns/scores"].shape == (6, 51, 51)
+    run_stage(SettingsSlice.of("sensor-searchlight", study), {**inputs, **controls}, {"searchlight": tmp_path / "s.h5"})
+    file = read_arrays(tmp_path / "s.h5")
+    assert file["scores"].shape == file["p_corrected"].shape == (2, 25, 11)
+    place = file["models"].tolist().index("control:pixel")
+    peak = np.abs(file["times"] - 0.1) < 0.03
+    right, left = positions[chosen, 0] > 0.03, positions[chosen, 0] < -0.06
+    at_peak = file["scores"][place][:, peak].mean(axis=1)
+    assert at_peak[right].min() > at_peak[left].max()
+    assert types[0] == "grad"

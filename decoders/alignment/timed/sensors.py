@@ -107,7 +107,8 @@ def _touching_sites(sites: NDArray[np.float64], whose: str) -> NDArray[np.bool_]
     info = mne.create_info(names, 100.0, "eeg", verbose="ERROR")
     for channel, place in zip(info["chs"], sites, strict=True):
         channel["loc"][:3] = place
-    adjacency, found = mne.channels.find_ch_adjacency(info, "eeg")
+    with mne.use_log_level("ERROR"):
+        adjacency, found = mne.channels.find_ch_adjacency(info, "eeg")
     order = [list(found).index(name) for name in names]
     table = np.asarray(adjacency.todense()).astype(bool)[np.ix_(order, order)]
     return np.asarray(table | np.eye(len(sites), dtype=bool))
@@ -222,7 +223,7 @@ def _by_mne(
         threshold = {"start": 0, "step": 0.2}
     _, clusters, p, null = mne.stats.spatio_temporal_cluster_1samp_test(
         scores, threshold=threshold, n_permutations=min(n_permutations, 2**n_subjects), tail=1,
-        adjacency=coo_array(touching & ~np.eye(len(touching), dtype=bool)), seed=int(rng.integers(2**31)),
+        adjacency=coo_array(touching & ~np.eye(len(touching), dtype=bool)), rng=np.random.default_rng(int(rng.integers(2**31))),
         out_type="indices", verbose="ERROR",
     )  # fmt: skip
     table = np.ones(scores.shape[1:])

@@ -24,6 +24,7 @@ from decoders.alignment.timed.flips import Tested, flip_test, sign_patterns
 from decoders.alignment.timed.generalise import (
     TimeByTime,
     across_subjects,
+    pair_signs,
     rdm_similarities,
     untested,
     within_subjects,
@@ -195,7 +196,8 @@ def generalisations(
         notes["rdms"] = "tau_a takes hours between all times: put another comparator first"
     else:
         similar = rdm_similarities(recorded.rdms, plan.comparator)
-        tables["rdms"] = across_subjects(similar, signs, float(norm.isf(plan.cluster_p)))
+        pairs = pair_signs(n_subjects, plan.n_permutations, rng)
+        tables["rdms"] = across_subjects(similar, pairs, float(norm.isf(plan.cluster_p)))
         if few:
             tables["rdms"], notes["rdms"] = untested(tables["rdms"].scores), few
     if recorded.patterns is None:
