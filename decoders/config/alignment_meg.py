@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from decoders.config.base import Count, Positive, Settings, Share
+
+SinceOnset = Annotated[float, Field(ge=0)]
 
 
 class SensorSettings(Settings):
@@ -58,6 +60,20 @@ class TimeSettings(Settings):
 
 
 class FusionSettings(Settings):
-    """Representations of MEG in time against those of fMRI in space, and what each network explains of them."""
+    """Representations of MEG in time against those of fMRI in space, and what each model explains of them."""
 
-    n_permutations: Count = Field(1000, description="Permutations behind each family of tests.")
+    n_permutations: int = Field(1000, ge=100, description="Permutations behind each family of tests.")
+    reference: Literal["own", "others"] | None = Field(
+        None,
+        description="fMRI RDM that each person's MEG is compared with: the person's own, or the mean of all other people; own when absent and everybody with MEG has every region, else others.",
+    )
+    stimuli: Literal["equal", "common"] = Field(
+        "equal", description="MEG and fMRI must show the same stimuli (equal), or those in both are used (common)."
+    )
+    models: tuple[str, ...] | None = Field(
+        None,
+        description="Models whose share of the fusion is computed, named as in inference.tsv (control:pixel, backprop cnn3 fc1 32px); all when absent.",
+    )
+    map_times_ms: tuple[SinceOnset, ...] | None = Field(
+        None, description="Times in ms after onset with a map of fusion (searchlight); every 50 ms when absent."
+    )
