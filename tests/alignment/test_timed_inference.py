@@ -5,7 +5,7 @@ from itertools import product
 import mne
 import numpy as np
 import pytest
-from made_up_sensors import coloured, rise_and_fall
+from made_up_sensors import coloured, helmet, rise_and_fall
 from scipy.sparse import block_diag, diags
 from scipy.stats import rankdata, t, ttest_1samp
 
@@ -346,15 +346,6 @@ def test_a_geometry_that_stays_generalises():
 
 
 # ---- sensors --------------------------------------------------------------------------------------------------------
-
-
-def helmet():
-    """Return 25 sites on a half sphere, two gradiometers and a magnetometer at each."""
-    angle = np.stack(np.meshgrid(np.linspace(-1, 1, 5), np.linspace(-1, 1, 5)), -1).reshape(-1, 2)
-    sites = 0.1 * np.column_stack(
-        [np.sin(angle[:, 0]), np.sin(angle[:, 1]), np.sqrt(np.maximum(2 - (angle**2).sum(1), 0.2))]
-    )
-    return np.repeat(sites, 3, axis=0), ["grad", "grad", "mag"] * 25
 
 
 def test_neighbours_touch_and_are_of_one_type():

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from made_up_sensors import TIMES, rise_and_fall, sensor_trials
+from made_up_sensors import TIMES, helmet, rise_and_fall, sensor_trials
 from rsatoolbox.data import Dataset
 from rsatoolbox.rdm import calc_rdm
 from sklearn.covariance import ledoit_wolf
@@ -339,8 +339,6 @@ def test_cells_count_their_trials():
 
 
 def test_the_stages_of_a_group_from_trials_to_latencies_and_sensors(tmp_path):
-    from test_timed_inference import helmet
-
     from decoders.alignment.rdm import correlation_rdm
     from decoders.store.arrays import Array, write_arrays
     from decoders.store.tables import COLUMNS, read_table
