@@ -1,8 +1,9 @@
 """Bias and spread of estimators of onset and peak, on courses of known latency: what the choice of ours rests on.
 
 Run ``python benchmarks/bench_latencies.py``; about two minutes. Responses of four shapes (raised cosine, as in the
-phantom, gamma, ramp, Gaussian) and two speeds, low-passed at 40 Hz as recordings are, squared as distances are, noise correlated in time,
-eight subjects, 200 Hz. The stretch in which the peak is looked for is known, so that the estimators alone are compared.
+phantom, gamma, ramp, Gaussian) and two speeds, low-passed at 40 Hz as recordings are, squared as distances are, noise
+correlated in time, eight subjects, 200 Hz. The stretch in which the peak is looked for is known, so that the
+estimators alone are compared.
 """
 
 from __future__ import annotations

@@ -13,7 +13,10 @@ from decoders.alignment.timed import flips
 PLAN = Plan("spearman", "max", 100)
 
 
-def findings(design, n=25, size=Size(12, 8)):
+SMALL = Size(12, 8)
+
+
+def findings(design, n=25, size=SMALL):
     return certify_timed_cell(TimedCell(design, size), n, PLAN, np.random.default_rng(0))
 
 
@@ -48,4 +51,4 @@ def test_cells_over_time_belong_to_studies_over_time():
     assert set(TIMED_CELLS) == set(TIME_LAYOUT) <= set(cell_names(False, over_time=True))
     assert not set(TIME_LAYOUT) & set(cell_names(False))
     assert {design for design, _ in TIME_LAYOUT.values()} == set(TIMED_DESIGNS)
-    assert timed_cells.ALPHA == pytest.approx(0.05)
+    assert pytest.approx(0.05) == timed_cells.ALPHA

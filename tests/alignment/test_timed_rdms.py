@@ -205,7 +205,7 @@ def test_runs_that_do_not_fit_each_other_are_refused(change, message):
 
 @pytest.mark.parametrize("window", [(-0.5, 0.2), (0.1, 0.9), (0.101, 0.109)])
 def test_a_window_outside_of_the_trials_is_refused(window):
-    with pytest.raises(InputError, match="the window .* within trials, found 51 moments"):
+    with pytest.raises(InputError, match=r"the window .* within trials, found 51 moments"):
         joined([one()], window)
 
 
@@ -221,7 +221,7 @@ def test_bad_channels_are_left_out_by_name():
     }
     assert found.recordings[0].noise_covariance.shape == (3, 3)
     recordings[0].data[:, 3] = 0
-    with pytest.raises(InputError, match="three or more channels .*MEG0001: one value throughout in run 1"):
+    with pytest.raises(InputError, match=r"three or more channels .*MEG0001: one value throughout in run 1"):
         joined(recordings)
 
 

@@ -223,7 +223,7 @@ def _by_mne(
         threshold = {"start": 0, "step": 0.2}
     _, clusters, p, null = mne.stats.spatio_temporal_cluster_1samp_test(
         scores, threshold=threshold, n_permutations=min(n_permutations, 2**n_subjects), tail=1,
-        adjacency=coo_array(touching & ~np.eye(len(touching), dtype=bool)), rng=np.random.default_rng(int(rng.integers(2**31))),
+        adjacency=coo_array(touching & ~np.eye(len(touching), dtype=bool)), rng=rng,
         out_type="indices", verbose="ERROR",
     )  # fmt: skip
     table = np.ones(scores.shape[1:])
