@@ -163,6 +163,27 @@ STAGES: dict[str, Stage] = {
             "seed",
         ),
     ),
+    "sensor-searchlight": Stage(
+        "decoders.alignment.timed.stage_sensors",
+        (
+            *(f"alignment.{key}" for key in ("layers", "models", "rdm", "comparators")),
+            *(
+                f"alignment.time.{key}"
+                for key in (
+                    "task",
+                    "window_s",
+                    "ignore",
+                    "noise",
+                    "folds",
+                    "n_folds",
+                    "cluster_p",
+                    "n_permutations",
+                    "sensors",
+                )
+            ),
+            "seed",
+        ),
+    ),
     "searchlight-models": Stage(
         "decoders.alignment.stage_searchlight_models",
         ("alignment.layers", "alignment.models", "alignment.comparators", *_TIMES),

@@ -44,3 +44,12 @@ def sensor_trials(
         **more,
     }  # fmt: skip
     return Recording((unit * data).astype(np.float32), "sensor", subject, run=run, **fields)
+
+
+def helmet():
+    """Return 25 sites on a half sphere, two gradiometers and a magnetometer at each."""
+    angle = np.stack(np.meshgrid(np.linspace(-1, 1, 5), np.linspace(-1, 1, 5)), -1).reshape(-1, 2)
+    sites = 0.1 * np.column_stack(
+        [np.sin(angle[:, 0]), np.sin(angle[:, 1]), np.sqrt(np.maximum(2 - (angle**2).sum(1), 0.2))]
+    )
+    return np.repeat(sites, 3, axis=0), ["grad", "grad", "mag"] * 25

@@ -11,6 +11,8 @@ DESIGNS = {
     "equal": "three rules and a control, all equally good",
     "seeds": "the same, and seeds that matter more than the rule",
     "planted": "a strong, a weak and a worthless rule, and a weak control",
+    "time_nothing": "people in the MEG who answer to all stimuli alike, noise correlated in time",
+    "time_planted": "two equal rules planted from 60 ms on with a peak at 110 ms, and a worthless one",
     "permuted": "the study's own recordings with permuted stimulus labels",
 }
 
@@ -46,8 +48,18 @@ LAYOUT = {
         ("nothing", Size(8, 10)),
     ]
 }
+# Studies over time (`decoders.alignment.certificate.timed_cells`).
+TIME_LAYOUT = {
+    f"{design}-{size.n_stimuli}x{size.n_subjects}": (design, size)
+    for design, size in (
+        ("time_nothing", Size(16, 8)),
+        ("time_nothing", Size(12, 15)),
+        ("time_nothing", Size(16, 1)),
+        ("time_planted", Size(16, 8)),
+    )
+}
 
 
-def cell_names(has_recordings: bool) -> list[str]:
-    """Return the names of all cells of a study."""
-    return [*LAYOUT, *([RECORDED] if has_recordings else [])]
+def cell_names(has_recordings: bool, over_time: bool = False) -> list[str]:
+    """Return the names of all cells of a study; those over time where it has recordings in time."""
+    return [*LAYOUT, *(TIME_LAYOUT if over_time else ()), *([RECORDED] if has_recordings else [])]

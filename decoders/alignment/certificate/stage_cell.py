@@ -7,6 +7,7 @@ from decoders.alignment.certificate.certificate import n_studies, plan_of, table
 from decoders.alignment.certificate.findings import Finding
 from decoders.alignment.certificate.layout import RECORDED
 from decoders.alignment.certificate.recorded import certify_recorded
+from decoders.alignment.certificate.timed_cells import TIMED_CELLS, certify_timed_cell
 from decoders.alignment.models import control_rows
 from decoders.alignment.stage import read_recorded
 from decoders.errors import SettingsError
@@ -23,8 +24,11 @@ def run(job: Job) -> None:
         findings = _of_recordings(job, n)
     elif name in CELLS:
         findings = certify_cell(CELLS[name], n, plan, rng)
+    elif name in TIMED_CELLS:
+        findings = certify_timed_cell(TIMED_CELLS[name], n, plan, rng)
     else:
-        raise SettingsError(f"The certificate has no cell '{name}'; its cells are {', '.join(CELLS)}, {RECORDED}.")
+        known = ", ".join([*CELLS, *TIMED_CELLS, RECORDED])
+        raise SettingsError(f"The certificate has no cell '{name}'; its cells are {known}.")
     write_table(job.outputs["findings"], table(findings))
     for finding in findings:
         job.log.info("%s", finding.sentence)

@@ -7,14 +7,16 @@ joined along the features, so that one batched matrix product per stretch of tim
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 # Condition means in float64 that are held at once.
 _NUMBERS_AT_ONCE = 30_000_000
+# Trials that are summed in float32: their sum is rounded no more than they are themselves.
+_FEW = 10
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Cells:
         return Cells(joined)
 
 
-def cells_of(conditions: Sequence[int], folds: Sequence[int], n_conditions: int, n_folds: int) -> Cells:
+def cells_of(conditions: ArrayLike, folds: ArrayLike, n_conditions: int, n_folds: int) -> Cells:
     """Return the cells of trials with a condition and a fold each (both numbered from zero; negative: not used)."""
     codes, places = np.asarray(conditions, dtype=np.int64), np.asarray(folds, dtype=np.int64)
     members = np.empty((n_folds, n_conditions), dtype=object)
@@ -70,9 +72,32 @@ def crossnobis(patterns: NDArray[np.float32], cells: Cells, whitener: NDArray[np
         `rsatoolbox.rdm.calc_rdm(method="crossnobis")` at each time (Walther et al. 2016, NeuroImage 137:188).
     """
     counts = cells.counts
+    if (counts == counts[0]).all():
+        return _balanced_crossnobis(patterns, cells, whitener)
+    parts = [distances_of(means, counts, "crossnobis") for means in _stretches(patterns, cells, whitener)]
+    return np.concatenate(parts)
+
+
+def _balanced_crossnobis(
+    patterns: NDArray[np.float32], cells: Cells, whitener: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return crossnobis distances when each condition has as many trials in every fold, one fold in memory at a time.
+
+    The mean of the other folds is then (sum - own) / (folds - 1), so that the sum and the squares of folds are enough.
+    """
+    n_folds, n_conditions = cells.members.shape
+    step = min(patterns.shape[2], max(1, _NUMBERS_AT_ONCE // (4 * n_conditions * patterns.shape[1])))
     parts = []
-    for means in _whitened_means(patterns, cells, whitener):
-        parts.append(_condensed(_products(means, _others(means, counts))) / (len(counts) * len(whitener)))
+    for start in range(0, patterns.shape[2], step):
+        part = patterns[:, :, start : start + step]
+        total = np.zeros((part.shape[2], n_conditions, len(whitener)))
+        squares = np.zeros((part.shape[2], n_conditions, n_conditions))
+        for fold in cells.members:
+            own = whitened(fold_means(part, Cells(fold[None])), whitener)[0]
+            total += own
+            squares += own @ own.transpose(0, 2, 1)
+        products = (total @ total.transpose(0, 2, 1) - squares) / (n_folds - 1)
+        parts.append(_condensed(products) / (n_folds * len(whitener)))
     return np.concatenate(parts)
 
 
@@ -94,17 +119,59 @@ def plain_distances(
     -------
     array of shape (n_times, n_pairs)
     """
-    parts = []
-    for means in _whitened_means(patterns, cells.joined(), whitener):
-        if method == "correlation":
-            means = means - means.mean(axis=-1, keepdims=True)
-            means /= np.linalg.norm(means, axis=-1, keepdims=True)
-            gram = means[0] @ means[0].transpose(0, 2, 1)
-            rows, columns = np.triu_indices(gram.shape[1], 1)
-            parts.append(1.0 - gram[:, rows, columns])
-        else:
-            parts.append(_condensed(_products(means, means)) / len(whitener))
+    joined = cells.joined()
+    parts = [distances_of(means, joined.counts, method) for means in _stretches(patterns, joined, whitener)]
     return np.concatenate(parts)
+
+
+def distances_of(means: NDArray[np.float64], counts: NDArray[np.int64], method: str) -> NDArray[np.float64]:
+    """Return the distances between conditions, from the means of folds that are whitened (or scaled) already.
+
+    Parameters
+    ----------
+    means : array of shape (n_folds, n_times, n_conditions, n_features)
+        One fold, unless the distances are cross-validated.
+    counts : array of shape (n_folds, n_conditions)
+    method : {"crossnobis", "mahalanobis", "euclidean", "correlation"}
+
+    Returns
+    -------
+    array of shape (n_times, n_pairs)
+    """
+    if method == "crossnobis":
+        return _condensed(_across(means, counts)) / (len(counts) * means.shape[-1])
+    if method != "correlation":
+        return _condensed(_products(means, means)) / means.shape[-1]
+    centred = means[0] - means[0].mean(axis=-1, keepdims=True)
+    centred /= np.linalg.norm(centred, axis=-1, keepdims=True)
+    rows, columns = np.triu_indices(means.shape[2], 1)
+    return np.asarray(1.0 - (centred @ centred.transpose(0, 2, 1))[:, rows, columns])
+
+
+def fold_means(patterns: NDArray[np.float32], cells: Cells) -> NDArray[np.float64]:
+    """Return the mean over the trials of each cell, array of shape (n_folds, n_conditions, n_channels, n_times)."""
+    means = np.empty((*cells.members.shape, *patterns.shape[1:]))
+    for place, trials in np.ndenumerate(cells.members):
+        means[place] = _sum(patterns, trials) / len(trials)
+    return means
+
+
+def _sum(patterns: NDArray[np.float32], trials: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the sum of trials; a few at a time in float32, which recordings are kept in, and these in float64."""
+    parts = [trials[start : start + _FEW] for start in range(0, len(trials), _FEW)]
+    total = patterns[parts[0]].sum(axis=0).astype(np.float64)
+    for part in parts[1:]:
+        total += patterns[part].sum(axis=0)
+    return total
+
+
+def whitened(means: NDArray[np.float64], whitener: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return means (n_folds, n_conditions, n_channels, n_times) as (n_folds, n_times, n_conditions, n_whitened)."""
+    n_folds, n_conditions, _, n_times = means.shape
+    result = np.empty((n_folds, n_times, n_conditions, len(whitener)))
+    # Each product is written where it belongs: to turn the axes round afterwards would cost as much again.
+    np.matmul(means.transpose(0, 1, 3, 2), whitener.T, out=result.transpose(0, 2, 1, 3))
+    return result
 
 
 def pattern_generalisation(
@@ -126,7 +193,7 @@ def pattern_generalisation(
     """
     counts = cells.counts
     n_conditions = counts.shape[1]
-    means = np.concatenate(list(_whitened_means(patterns, cells, whitener)), axis=1)
+    means = np.concatenate(list(_stretches(patterns, cells, whitener)), axis=1)
     train = _others(means, counts)
     # The mean over pairs of (a_i - a_j).(b_i - b_j) is 2 / (n - 1) times the sum over conditions of centred products.
     scale = 2 / ((n_conditions - 1) * len(counts) * len(whitener))
@@ -137,18 +204,22 @@ def pattern_generalisation(
     return table * scale
 
 
-def _whitened_means(
+def _stretches(
     patterns: NDArray[np.float32], cells: Cells, whitener: NDArray[np.float64]
 ) -> Iterator[NDArray[np.float64]]:
-    """Yield means (n_folds, n_some_times, n_conditions, n_whitened) of one stretch of time after the other."""
-    n_folds, n_conditions = cells.members.shape
-    step = max(1, _NUMBERS_AT_ONCE // (n_folds * n_conditions * patterns.shape[1]))
+    """Yield the whitened means of one stretch of time after the other."""
+    step = max(1, _NUMBERS_AT_ONCE // (cells.members.size * patterns.shape[1]))
     for start in range(0, patterns.shape[2], step):
-        part = patterns[:, :, start : start + step]
-        means = np.empty((n_folds, n_conditions, *part.shape[1:]))
-        for place, trials in np.ndenumerate(cells.members):
-            means[place] = part[trials].mean(axis=0, dtype=np.float64)
-        yield np.ascontiguousarray(np.matmul(whitener, means).transpose(0, 3, 1, 2))
+        yield whitened(fold_means(patterns[:, :, start : start + step], cells), whitener)
+
+
+def _across(means: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the products of each fold with the mean of the others, summed over folds."""
+    if (counts != counts[0]).any():
+        return _products(means, _others(means, counts))
+    # With as many trials in every fold the mean of the others is (sum - own) / (folds - 1).
+    total = means.sum(axis=0)
+    return np.asarray((total @ total.transpose(0, 2, 1) - _products(means, means)) / (len(counts) - 1))
 
 
 def _others(means: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -159,7 +230,7 @@ def _others(means: NDArray[np.float64], counts: NDArray[np.int64]) -> NDArray[np
 
 
 def _products(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the products of conditions, summed over folds and features, array (n_times, n_conditions, n_conditions)."""
+    """Return products of conditions, summed over folds and features, array (n_times, n_conditions, n_conditions)."""
     total = first[0] @ second[0].transpose(0, 2, 1)
     for one, other in zip(first[1:], second[1:], strict=True):
         total += one @ other.transpose(0, 2, 1)

@@ -194,7 +194,7 @@ def _relabelled(
     tested = label_test(null, plan.cluster_p, plan.statistic)
     one = "; one subject: no inference beyond this subject" if len(recorded.subjects) == 1 else ""
     method = (
-        f"{plan.comparator}; {tested.n_permutations} orders of the stimulus labels of the model (subjects as they are), "
+        f"{plan.comparator}; {tested.n_permutations} orders of the model's stimulus labels (subjects as they are), "
         f"one-sided (greater); {_corrected_by(plan)} over {len(everything)} courses and all moments; clusters of "
         f"standard scores beyond p {plan.cluster_p:g}, by mass; interval: t over subjects{one}"
     )
@@ -286,10 +286,11 @@ def _above_all(courses: Courses, tested: Tested, recorded: RecordedTimes, plan: 
         p[cluster.row, cluster.start : cluster.stop] = cluster.p
     names = list(dict.fromkeys(courses.models))
     joint = Courses(CONTROLS, names, ["all controls"] * len(names), [1] * len(names), courses.values[:, :0], "greater")
-    stretches, statistic = [], np.zeros((len(names), p.shape[1]))
+    stretches, statistic = [], np.zeros((len(names), len(recorded.times)))
     for place, name in enumerate(names):
         mine = [number for number, other in enumerate(courses.models) if other == name]
-        largest, statistic[place] = p[mine].max(axis=0), tested.statistic[mine].min(axis=0)
+        largest = p[mine].max(axis=0)
+        statistic[place] = tested.statistic[mine].min(axis=0)
         runs = find_runs((largest <= plan.alpha).astype(np.float64)[None], 0.5)
         for start, stop in zip(runs.start, runs.stop, strict=True):
             mass, worst = float(statistic[place, start:stop].sum()), float(largest[start:stop].max())

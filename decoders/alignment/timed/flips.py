@@ -88,7 +88,7 @@ def sign_patterns(n_subjects: int, n_permutations: int, rng: np.random.Generator
     """
     if 2**n_subjects <= n_permutations:
         bits = (np.arange(2**n_subjects)[:, None] >> np.arange(n_subjects)) & 1
-        return 1.0 - 2.0 * bits, True
+        return np.asarray(1.0 - 2.0 * bits, dtype=np.float64), True
     signs = rng.choice([-1.0, 1.0], size=(n_permutations, n_subjects))
     signs[0] = 1.0
     return signs, False

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.alignment.comparators import embed
-from decoders.alignment.timed.flips import HIGHEST, flipped_t
+from decoders.alignment.timed.flips import HIGHEST, flipped_t, sign_patterns
 
 _ROUNDING = 1e-9
 _NUMBERS_AT_ONCE = 20_000_000
@@ -59,6 +59,16 @@ def rdm_similarities(rdms: NDArray[np.float64], comparator: str) -> NDArray[np.f
     return np.ascontiguousarray(table.transpose(0, 2, 1, 3))
 
 
+def pair_signs(n_subjects: int, n_permutations: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Return sign flips for `across_subjects`, the data as they are first.
+
+    Only which subjects differ in sign matters to pairs: the first subject keeps its own, lest the data as they are
+    come twice.
+    """
+    signs, _ = sign_patterns(n_subjects - 1, n_permutations, rng)
+    return np.column_stack([np.ones(len(signs)), signs])
+
+
 def across_subjects(similarities: NDArray[np.float64], signs: NDArray[np.float64], threshold: float) -> TimeByTime:
     """Test whether RDMs at one time are like those of other subjects at another.
 
@@ -67,7 +77,7 @@ def across_subjects(similarities: NDArray[np.float64], signs: NDArray[np.float64
     similarities : array of shape (n_subjects, n_subjects, n_times, n_times)
         From `rdm_similarities`.
     signs : array of shape (n_patterns, n_subjects)
-        The data as they are first.
+        From `pair_signs`.
     threshold : float
         Standard score of a point in a cluster.
 
@@ -75,8 +85,8 @@ def across_subjects(similarities: NDArray[np.float64], signs: NDArray[np.float64
     -------
     TimeByTime
         Scores per subject: mean over the others, the subject's time first. They hold each pair of subjects twice, so a
-        test that flips them would be too sure (their mean has twice the variance of independent ones). Here the (centred
-        or ranked) RDMs of whole subjects are flipped: a pair keeps its sign where both are flipped.
+        test that flips them would be too sure (their mean has twice the variance of independent ones). Here the
+        (centred or ranked) RDMs of whole subjects are flipped: a pair keeps its sign where both are flipped.
     """
     n = len(similarities)
     apart = similarities * (~np.eye(n, dtype=bool))[:, :, None, None]

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from decoders.alignment.rdm import MIN_REPEATS
 from decoders.alignment.timed.distances import Cells
 from decoders.errors import InputError
+from decoders.signal.whitening import whitener
 from decoders.store.recording import Recording
 
 # Moments at which the residuals are looked at: neighbours in time hold nearly the same noise.
 _MAX_MOMENTS = 50
-_NOTHING = 1e-10
 
 
 def residual_covariance(patterns: NDArray[np.float32], cells: Cells, whose: str) -> NDArray[np.float64]:
@@ -124,25 +124,19 @@ def whitener_of(covariance: NDArray[np.float64], rank: int | None, whose: str) -
     Returns
     -------
     array of shape (rank, n_channels)
-        Channels are scaled to unit variance first, so that units (T, T/m, V) do not choose the subspace.
+        See `decoders.signal.whitening.whitener`.
 
     Raises
     ------
     InputError
         A covariance without a positive variance in a channel, or of lower rank than said.
     """
-    scale = np.sqrt(np.diag(covariance))
-    if not (np.isfinite(scale).all() and (scale > 0).all()):
-        remedy = "Check the channels; a flat one must be marked as bad."
-        raise InputError("noise of positive variance in every channel", "none in one", whose, remedy)
-    values, vectors = np.linalg.eigh(covariance / np.outer(scale, scale))
-    wanted = len(scale) if rank is None else min(rank, len(scale))
-    values, vectors = values[::-1][:wanted], vectors[:, ::-1][:, :wanted]
-    if values[-1] <= _NOTHING * values[0]:
-        there = int((values > _NOTHING * values[0]).sum())
-        remedy = "Preprocess anew: the rank that projections leave must be recorded."
-        raise InputError(f"noise in {wanted} dimensions", f"{there}", whose, remedy)
-    return np.asarray((vectors / np.sqrt(values)).T / scale)
+    wanted = len(covariance) if rank is None else min(rank, len(covariance))
+    try:
+        return whitener(covariance, wanted)
+    except ValueError as error:
+        remedy = "Check the channels (a flat one must be marked as bad), and the rank that preprocessing recorded."
+        raise InputError(f"noise in {wanted} dimensions, in every channel", f"'{error}'", whose, remedy) from error
 
 
 def own_scale(covariance: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from decoders.store.arrays import read_arrays
 REGION = "sensors"
 # A ceiling below this is as good as none: what a model scores cannot be set against it.
 NEAR_ZERO = 0.02
+_SHARE_NOTHING = "near zero: the subjects share nothing that a model could explain"
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def time_ceiling_table(recorded: RecordedTimes, comparators: tuple[str, ...]) ->
     for comparator in comparators:
         low, high = time_ceilings(recorded.rdms, comparator)
         # The upper ceiling holds each subject's own noise, and is above zero where nothing is shared.
-        note = np.where(low < NEAR_ZERO, "near zero: the subjects share nothing that a model could explain", None)
+        note = [_SHARE_NOTHING if value < NEAR_ZERO else None for value in low]
         parts.append(
             pd.DataFrame(
                 {

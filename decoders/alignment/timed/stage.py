@@ -24,6 +24,7 @@ from decoders.alignment.timed.flips import Tested, flip_test, sign_patterns
 from decoders.alignment.timed.generalise import (
     TimeByTime,
     across_subjects,
+    pair_signs,
     rdm_similarities,
     untested,
     within_subjects,
@@ -104,7 +105,7 @@ def latency_table(
     parts = []
     for reference in (OF_CHANCE, OF_OTHERS):
         weights = weight_courses(models, wanted, recorded, beyond=reference == OF_OTHERS)
-        known = np.isfinite(weights).all(axis=(0, 2))
+        known: NDArray[np.bool_] = np.asarray(np.isfinite(weights).all(axis=(0, 2)))
         if reference == OF_OTHERS and len(models.joined("control")) == 0:
             continue
         shown = [model for model, flag in zip(wanted, known, strict=True) if flag]
@@ -160,8 +161,8 @@ def _method(plan: TimePlan, tested: Tested | None, n_subjects: int, size: int, f
     if not found:
         return f"no significant cluster, no latency; {test}"
     return (
-        f"square root of the regression weight in the RDM, mean over subjects; {words[measure]}; interval: bootstrap over "
-        f"subjects; {test}"
+        f"square root of the regression weight in the RDM, mean over subjects; {words[measure]}; "
+        f"interval: bootstrap over subjects; {test}"
     )
 
 
@@ -195,7 +196,8 @@ def generalisations(
         notes["rdms"] = "tau_a takes hours between all times: put another comparator first"
     else:
         similar = rdm_similarities(recorded.rdms, plan.comparator)
-        tables["rdms"] = across_subjects(similar, signs, float(norm.isf(plan.cluster_p)))
+        pairs = pair_signs(n_subjects, plan.n_permutations, rng)
+        tables["rdms"] = across_subjects(similar, pairs, float(norm.isf(plan.cluster_p)))
         if few:
             tables["rdms"], notes["rdms"] = untested(tables["rdms"].scores), few
     if recorded.patterns is None:
@@ -208,7 +210,7 @@ def generalisations(
 
 
 def generalisation_arrays(tables: dict[str, TimeByTime], recorded: RecordedTimes, unit: str) -> dict[str, Array]:
-    """Return the tables of time by time as arrays; those of RDMs under plain names, those of patterns under patterns/."""
+    """Return the tables of time by time as arrays; those of patterns under names that begin with patterns/."""
     axes = ("train_time", "test_time")
     arrays = {
         "times": Array(recorded.times, ("time",), "s"),

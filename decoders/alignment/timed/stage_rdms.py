@@ -41,6 +41,7 @@ METHODS = {
     "mahalanobis": "squared Mahalanobis distance of mean patterns, per whitened channel",
     "crossnobis": "crossnobis, per whitened channel",
 }
+MIN_STIMULI = 3
 NOISE = {
     "residuals": "noise from residuals of the trials about their condition and fold, shrunk",
     "baseline": "noise from the baselines",
@@ -227,7 +228,11 @@ def shared_frame(by_subject: dict[str, list[Path]], excluded: dict[str, str], se
             del by_subject[subject]
     shown = {str(name) for subject in by_subject for item in headers[subject] for name in item.conditions}
     moments = moments_in(times, settings.time.window_s, "the trials of all subjects")
-    return TimeRdms(sorted(shown - {*NO_CONDITION, *settings.time.ignore}), times[moments], excluded=excluded)
+    stimuli = sorted(shown - {*NO_CONDITION, *settings.time.ignore})
+    if len(stimuli) < MIN_STIMULI:
+        remedy = "Check the column trial_type of the events, alignment.time.task and alignment.time.ignore."
+        raise InputError("three or more stimuli", f"{len(stimuli)} stimuli", "the trials of all subjects", remedy)
+    return TimeRdms(stimuli, times[moments], excluded=excluded)
 
 
 def _nobody(excluded: dict[str, str]) -> None:
@@ -247,8 +252,8 @@ def write_time_rdms(path: Path, found: TimeRdms, method: str) -> None:
     InputError
         Nothing is left.
     """
-    if not found.rdms or len(found.stimuli) < 3:
-        _nobody(found.excluded if not found.rdms else {"all": f"{len(found.stimuli)} stimuli"})
+    if not found.rdms:
+        _nobody(found.excluded)
     subjects = sorted(found.rdms)
     arrays = {
         "rdms": Array(np.array([found.rdms[subject] for subject in subjects]), ("subject", "time", "pair")),
