@@ -88,7 +88,7 @@ def recorded(recordings: Sequence[Recording]) -> list[TimedRun]:
     return [
         TimedRun(
             key, r.subject, r.stimulus, len(r.data), _seconds(float(r.time[0]) if len(r.time) else 0.0),
-            _seconds(r.tr), _seconds(parameter_of(r.steps, "project out", "high_pass_s") or 0.0),
+            _seconds(r.tr or (1 / r.sfreq if r.sfreq else 0.0)), _seconds(parameter_of(r.steps, "project out", "high_pass_s") or 0.0),
         )
         for key, r in zip(keys, recordings, strict=True)
     ]  # fmt: skip

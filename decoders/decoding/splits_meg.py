@@ -1,0 +1,106 @@
+"""The split of decoding from sensors: the last runs are held out, or the end of the only run with a gap before it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+from decoders.config import MegDecodingSettings
+from decoders.decoding.splits_voxels import word_vectors
+from decoders.errors import InputError
+from decoders.stats.declared import Claim, Corpus, Declaration, DeclaredSplit, Fit, Rows, TimedRun
+from decoders.stats.declared_rows import whole
+
+ANALYSIS, SETTING = "meg", "decoding.meg"
+TEXT_SCALING, SENSOR_SCALING = "mean and scale of the text features", "median and spread of each sensor"
+# The shortest FIR that mne designs: 3.3 over the width of its transition band, in seconds.
+_TAPS, _SHARE, _LEAST_HZ = 3.3, 0.25, 2.0
+
+
+def filter_memory(high_pass_hz: float | None) -> float:
+    """Return the length in seconds of the FIR high-pass of mne, with its automatic transition band."""
+    if high_pass_hz is None:
+        return 0.0
+    return _TAPS / min(max(_SHARE * high_pass_hz, _LEAST_HZ), high_pass_hz)
+
+
+def sensor_runs(runs: Sequence[TimedRun], high_pass_hz: float | None, response_s: float) -> list[TimedRun]:
+    """Return runs of sensors with what reaches from one moment to another: the filter and the brain's answer."""
+    memory = round(filter_memory(high_pass_hz), 6)
+    return [replace(run, filter_s=memory, response_s=response_s) for run in runs]
+
+
+def declare_meg(
+    runs: Sequence[TimedRun], settings: MegDecodingSettings, stimuli: Collection[str], tested: Collection[str]
+) -> Declaration:
+    """Declare the split of one subject.
+
+    Parameters
+    ----------
+    runs : sequence of TimedRun
+        Of `sensor_runs`, in order of session, run and stimulus.
+    settings : MegDecodingSettings
+    stimuli : collection of str
+        All stimuli with words.
+    tested : collection of str
+        Stimuli of held-out runs of any subject: the language model reads none of them.
+
+    Raises
+    ------
+    InputError
+        No run is left for training, or too little of the only one.
+    """
+    n = settings.test_runs
+    if len(runs) == 1:
+        train, test = _of_one_run(runs[0], settings)
+        name, claims = f"sub-{runs[0].subject}/end_of_run", ("time",)
+    elif len(runs) > n:
+        train, test = whole(runs[:-n]), whole(runs[-n:])
+        name, claims = f"sub-{runs[0].subject}/test_runs", ("run", "stimulus")
+    else:
+        remedy = "Lower 'test_runs' or add runs."
+        raise InputError(f"more than {n} runs", f"{len(runs)}", f"{SETTING}.test_runs", remedy)
+    held_out: tuple[Claim, ...] = claims  # type: ignore[assignment]
+    split = DeclaredSplit(name, held_out, train, test, _fits(len(runs) == 1), _corpora(settings, stimuli, tested))
+    return Declaration(ANALYSIS, SETTING, tuple(runs), (split,))
+
+
+def held_out_of(parts: Sequence[Sequence[TimedRun]], settings: MegDecodingSettings) -> set[str]:
+    """Return the stimuli of the runs that are held out of each subject."""
+    return {run.stimulus for part in parts for run in part[-settings.test_runs :]}
+
+
+def _of_one_run(run: TimedRun, settings: MegDecodingSettings) -> tuple[tuple[Rows, ...], tuple[Rows, ...]]:
+    """Return the beginning and the end of a run; what a filter or an answer reaches across lies between them."""
+    first = run.n_rows - round(settings.test_share * run.n_rows)
+    stop = first - math.ceil((run.filter_s + run.response_s) / run.tr)
+    needed = 2 * (settings.window_s + settings.response_s)
+    if stop * run.tr < needed * settings.folds or (run.n_rows - first) * run.tr < needed:
+        found = f"{max(0.0, stop * run.tr):.4g} s and {(run.n_rows - first) * run.tr:.4g} s"
+        expected = f"{needed * settings.folds:g} s to train on and {needed:g} s to test on, {run.filter_s:g} s apart"
+        remedy = "One run is too short for this: add runs, or shorten the windows or the filter's memory."
+        raise InputError(expected, found, f"{SETTING}.test_share ({run.key})", remedy)
+    return (Rows(run.key, 0, stop),), (Rows(run.key, first, run.n_rows),)
+
+
+def _fits(one_run: bool) -> tuple[Fit, ...]:
+    cleaned = Fit("scaling", "what preprocessing takes out (artefacts, drifts)", "each run", "preprocess.meg")
+    return (
+        cleaned,
+        Fit("scaling", SENSOR_SCALING, "train" if one_run else "each run", SETTING),
+        Fit("scaling", TEXT_SCALING, "train", SETTING),
+        Fit("selection", "the choice of sensors by the gate", "train", f"{SETTING}.n_null_gates"),
+        Fit("penalty", "penalties and the epoch that is kept, by inner parts", "train", f"{SETTING}.folds"),
+    )
+
+
+def _corpora(
+    settings: MegDecodingSettings, stimuli: Collection[str], tested: Collection[str]
+) -> tuple[Corpus, ...]:
+    found = [word_vectors(settings, sorted(stimuli), SETTING)]
+    if settings.text is not None:
+        heard = tuple(sorted(set(stimuli) - set(tested)))
+        what = "The character language model and the words that it may write"
+        found.append(Corpus("language_model", what, f"{SETTING}.text.corpus", heard, settings.text.corpus))
+    return tuple(found)
