@@ -88,6 +88,7 @@ STAGES: dict[str, Stage] = {
             ("encode", ("decoding.encoding", "seed")),
             ("voxels", _HEARD),
             ("across", ("decoding.across", *_HEARD)),
+            ("meg", ("decoding.meg", "preprocess.meg.high_pass_hz")),
         )
     },
     "leaks": Stage("decoders.stats.stage_leaks", ("decoding.allowed_leaks", "data.mirror")),
@@ -119,11 +120,14 @@ STAGES: dict[str, Stage] = {
     # One setting of each block says that it is there; whoever changes these has other scores anyway.
     "decoding": Stage(
         "decoders.decoding.stage_tables",
-        ("decoding.names.split", "decoding.encoding.delays", "decoding.voxels.test_runs"),
+        ("decoding.names.split", "decoding.encoding.delays", "decoding.voxels.test_runs", "decoding.meg.test_runs"),
     ),
     "across": Stage(
         "decoders.decoding.stage_across",
         ("decoding.across", *_HEARD, *_GATE, "decoding.voxels.select_share", "data.phantom", "seed"),
+    ),
+    "meg": Stage(
+        "decoders.decoding.stage_meg", ("decoding.meg", "preprocess.meg.high_pass_hz", "data.mirror", "seed")
     ),
     "across-group": Stage("decoders.decoding.stage_across_group", ("decoding.across", "seed")),
     "rdms": Stage(

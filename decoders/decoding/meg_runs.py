@@ -37,8 +37,12 @@ class Stretch:
         At `text_hz`.
     words : Words
         What was heard, in seconds from its first sample.
-    label : str
+    label, stimulus : str
         Of the run.
+    start : float
+        Seconds of the stimulus at its first sample.
+    hz : float
+        Samples of `slow` per second.
     text : array of shape (n_samples, n_features), float32
         Features of the words at `text_hz`: those of `COLUMNS`, then word vectors.
     """
@@ -47,6 +51,9 @@ class Stretch:
     slow: NDArray[np.float32]
     words: Words
     label: str
+    stimulus: str
+    start: float
+    hz: float
     text: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
 
     @property
@@ -55,12 +62,13 @@ class Stretch:
         return len(self.fast) // max(1, len(self.slow))
 
     def part(self, first: int, stop: int) -> Stretch:
-        """Return the samples `first` to `stop` - 1 of `slow`, and the same of the other series; words are left out."""
-        fast = self.fast[first * self.factor : stop * self.factor]
-        return Stretch(fast, self.slow[first:stop], _NO_WORDS, self.label, self.text[first:stop])
-
-
-_NO_WORDS = Words(np.zeros(0), np.zeros(0), (), ())
+        """Return the samples `first` to `stop` - 1 of `slow`, and the same of all else; words by their onset."""
+        fast, begin = self.fast[first * self.factor : stop * self.factor], first / self.hz
+        words = self.words.between(begin, stop / self.hz)
+        return replace(
+            self, fast=fast, slow=self.slow[first:stop], text=self.text[first:stop], start=self.start + begin,
+            words=replace(words, onset=words.onset - begin),
+        )  # fmt: skip
 
 
 def stretches(
@@ -129,7 +137,10 @@ def stretch(
     fast = fast[: n * factor]
     slow = resampled(fast, settings.sfreq, settings.text_hz, where)[:n]
     timed = replace(recording, tr=1 / recording.sfreq, time=recording.time[rows.first : rows.stop])
-    return Stretch(fast.astype(np.float32), slow.astype(np.float32), heard_in(timed, words), recording.run or "1")
+    return Stretch(
+        fast.astype(np.float32), slow.astype(np.float32), heard_in(timed, words), recording.run or "1",
+        recording.stimulus, float(timed.time[0]), settings.text_hz,
+    )  # fmt: skip
 
 
 def with_text(

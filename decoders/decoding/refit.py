@@ -60,6 +60,12 @@ def window_row(about: Mapping[str, Any], model: str, metric: str, score: Score, 
     }  # fmt: skip
 
 
+def shifted_score(score: Score) -> Score:
+    """Return the null of shifts of a score as a score of its own: its mean, and the middle 95 % of it."""
+    low, high = np.quantile(score.null, [0.025, 0.975])
+    return Score(float(score.null.mean()), float(low), float(high), len(score.null), np.array([np.nan]))
+
+
 def decode_runs(
     train_x: Runs, train_y: Runs, test_x: Runs, voxels: NDArray[np.int64], lags: Sequence[int], n_folds: int
 ) -> list[NDArray[np.floating]]:

@@ -1,4 +1,4 @@
-"""Stages ``splits-<analysis>`` (names, encode, voxels, free_text, across): declare which rows train and which test.
+"""Stages ``splits-<analysis>`` (names, encode, voxels, free_text, across, meg): declare which rows train and which test.
 
 From the manifest, quality.tsv (what was excluded) and the settings: no recording is opened.
 """
@@ -13,6 +13,7 @@ from decoders.data.manifest import Run, read_manifest
 from decoders.decoding.splits_across import declare_across
 from decoders.decoding.splits_encode import declare_encode
 from decoders.decoding.splits_free_text import declare_free_text
+from decoders.decoding.splits_meg import declare_meg, held_out_of, sensor_runs
 from decoders.decoding.splits_names import Labels, declare_names
 from decoders.decoding.splits_voxels import declare_voxels
 from decoders.errors import InputError
@@ -32,6 +33,7 @@ def run(job: Job) -> None:
         "splits-voxels": _voxels,
         "splits-free_text": _free_text,
         "splits-across": _across,
+        "splits-meg": _meg,
     }[job.settings.stage]
     declared = declare(job)
     job.log.info("%d splits of %d runs", len(declared.splits), len(declared.runs))
@@ -103,6 +105,22 @@ def _across(job: Job) -> Declaration:
     voxels, settings = job.settings.decoding.voxels, job.settings.decoding.across
     parts, stimuli = _mapped(job)
     return declare_across(parts, voxels, settings, stimuli)
+
+
+def _meg(job: Job) -> Declaration:
+    settings, high_pass = job.settings.decoding.meg, job.settings.preprocess.meg.high_pass_hz
+    usable, stimuli = _told(job, settings.task)
+    wanted = decodable_subjects(job.input("quality"), settings.task, settings.test_runs + 1, sensors=True)
+    # What preprocessing drops from the start is of fMRI; so is its high-pass.
+    sensors = planned([u for u in usable if u.kind == "sensor"], 0, None)
+    runs = sensor_runs(sensors, high_pass, settings.response_s)
+    parts = [[run for run in runs if run.subject == subject] for subject in wanted]
+    parts = [part for part in parts if part]
+    if not parts:
+        remedy = "Check 'task' and what preprocessing excluded."
+        raise InputError("a subject with usable MEG or EEG of continuous text", "none", "decoding.meg", remedy)
+    tested = held_out_of(parts, settings)
+    return _joined("meg", [declare_meg(part, settings, stimuli, tested) for part in parts])
 
 
 def _mapped(job: Job, training_runs: int = 2) -> tuple[list[list[TimedRun]], list[str]]:
