@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +14,8 @@ from decoders.config import DataSettings
 from decoders.data.entities import BidsName
 from decoders.data.images import image_header
 from decoders.data.manifest import Modality, Run, relative_root
-from decoders.data.sources import GRAYORDINATES, SURFACES, VOLUMES, Source, find_images, open_source
+from decoders.data.sensors import sensor_runs
+from decoders.data.sources import GRAYORDINATES, SURFACES, VOLUMES, Source, find_recordings, open_source
 from decoders.data.stimulus import Stimulus, find_stimulus
 from decoders.data.tree import BidsFile, Tree, metadata, refuse_two, repetition_time
 from decoders.errors import InputError
@@ -31,19 +32,20 @@ def read_bids(settings: DataSettings) -> list[Run]:
     ----------
     settings : DataSettings
         `root`, `derivatives`, `subjects`, `sessions`, `tasks` and `space` are used. With `derivatives`,
-        their preprocessed images are read in place of the raw ones.
+        their preprocessed images are read in place of the raw ones; MEG and EEG are always read raw.
 
     Raises
     ------
     InputError
         Nothing fits the filters; a name is not BIDS; two files claim one run; a repetition time is
-        stated nowhere; an image cannot be read; a stimulus file is missing or outside the folder.
+        stated nowhere; an image or recording cannot be read; a stimulus file is missing or outside the folder.
     """
     source = open_source(settings)
     groups: dict[str, list[BidsFile]] = defaultdict(list)
-    for file in find_images(source, settings):
+    images, sensors = find_recordings(source, settings)
+    for file in images:
         groups[_run_key(file.name)].append(file)
-    runs = [_run(source, files) for _, files in sorted(groups.items())]
+    runs = [_run(source, files) for _, files in sorted(groups.items())] + sensor_runs(source, sensors)
     _report(source, runs)
     return runs
 
@@ -188,9 +190,9 @@ def _confounds(source: Source, recorded: BidsFile) -> str:
     return source.relative(source.derived, found[0] if found else None)
 
 
-def _report(source: Source, runs: Iterable[Run]) -> None:
+def _report(source: Source, runs: Sequence[Run]) -> None:
     subjects = {run.subject for run in runs}
-    if source.derived is None:
+    if source.derived is None and any(run.modality == "bold" for run in runs):
         _log.info("Raw data stay in their native space: group maps need fMRIPrep-style derivatives (data.derivatives).")
     if not (source.raw.root / "dataset_description.json").exists():
         _log.warning("%s: no dataset_description.json, so it is not valid BIDS; read as it is.", source.raw.root)

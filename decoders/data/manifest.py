@@ -17,7 +17,7 @@ from decoders.store.tables import read_table, write_table
 Modality = Literal["bold", "region", "surface", "rdm", "meg", "eeg"]
 FileColumn = Literal[
     "image", "mask", "sidecar", "events", "confounds", "text", "truth",
-    "channels", "calibration", "crosstalk", "empty_room",
+    "channels", "calibration", "crosstalk", "empty_room", "electrodes", "headshape", "head_positions",
 ]  # fmt: skip
 FILE_COLUMNS: tuple[FileColumn, ...] = get_args(FileColumn)
 SENSORS = ("meg", "eeg")
@@ -47,13 +47,16 @@ class Run:
         truth of the phantom. Surface runs hold both hemispheres in `image`, separated by ``;``.
     channels, calibration, crosstalk, empty_room : str
         Files of an MEG or EEG run: its channels.tsv, the fine calibration and the cross-talk of the Maxwell filter, the
-        recording without a person.
+        recording without a person. `sidecar` then holds all that apply, the most general first, separated by ``;``.
+    electrodes, headshape, head_positions : str
+        Places of EEG electrodes; marker coils and head shape of a KIT run (separated by ``;``); positions of the head
+        during the run, as MaxFilter writes them (``.pos``).
     stimulus : str
         Name of the story or of the picture set.
     tr : float
         Repetition time in seconds.
     n_volumes : int or float
-        Number of volumes (an int where known).
+        Number of volumes, or of samples of an MEG or EEG run (an int where known).
     start_time : float
         Seconds from the stimulus onset to the start of the first volume (or sample).
     sfreq : float
@@ -94,6 +97,9 @@ class Run:
     calibration: str = ""
     crosstalk: str = ""
     empty_room: str = ""
+    electrodes: str = ""
+    headshape: str = ""
+    head_positions: str = ""
     sfreq: float = math.nan
     sha256: str = ""
     status: Literal["ok", "excluded"] = "ok"

@@ -1,4 +1,4 @@
-"""Where a BIDS study is read: the raw folder, its derivatives, and the images that the settings ask for."""
+"""Where a BIDS study is read: the raw folder, its derivatives, and the recordings that the settings ask for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 from decoders.config import DataSettings
 from decoders.data.entities import check_label
+from decoders.data.sensor_files import sensor_files
 from decoders.data.tree import BidsFile, Tree, read_files, read_tree
 from decoders.errors import InputError
 
@@ -74,8 +75,8 @@ def _derivatives(root: Path, derivatives: str) -> Path:
     return inner if inner.is_dir() else Path(derivatives)
 
 
-def find_images(source: Source, settings: DataSettings) -> list[BidsFile]:
-    """Return the images that the settings ask for.
+def find_recordings(source: Source, settings: DataSettings) -> tuple[list[BidsFile], list[BidsFile]]:
+    """Return the images, and the MEG and EEG recordings, that the settings ask for.
 
     Raises
     ------
@@ -83,24 +84,30 @@ def find_images(source: Source, settings: DataSettings) -> list[BidsFile]:
         There are none; a subject, session, task or space of the settings is not among them; the
         derivatives are in several spaces and the settings name none.
     """
-    if source.derived is None:
-        found = _raw_images(source.raw)
-        tree = source.raw
-    else:
-        tree = source.derived
-        found = _one_space(_derived_images(tree), settings.space, tree.root)
-        _log.info("Reading the derivatives in %s in place of the raw images in %s.", tree.root, source.raw.root)
-    if not found:
+    tree, sensors = source.derived or source.raw, sensor_files(source.raw)
+    found = _images(source, settings)
+    if not found and (source.derived is not None or not sensors):
         kind = "preprocessed images (desc-preproc_bold, hemi-L/R_bold.func.gii or bold.dtseries.nii)"
-        expected = kind if source.derived else "images named sub-<label>_task-<label>_bold.nii.gz"
+        raw = "recordings named sub-<label>_task-<label>_meg.fif or images named sub-<label>_task-<label>_bold.nii.gz"
+        expected = kind if source.derived else raw
         raise InputError(expected, "none", tree.root, "Check the folder, and that its files were downloaded.")
+    chosen = found + sensors
     for key, name, wanted in (
         ("sub", "subjects", settings.subjects),
         ("ses", "sessions", settings.sessions),
         ("task", "tasks", settings.tasks),
     ):
-        found = _filter(found, key, name, wanted, tree.root)
-    return found
+        chosen = _filter(chosen, key, name, wanted, tree.root)
+    kept = set(map(id, chosen))
+    return [file for file in found if id(file) in kept], [file for file in sensors if id(file) in kept]
+
+
+def _images(source: Source, settings: DataSettings) -> list[BidsFile]:
+    if source.derived is None:
+        return _raw_images(source.raw)
+    _log.info("Reading the derivatives in %s in place of the raw images in %s.", source.derived.root, source.raw.root)
+    images = _derived_images(source.derived)
+    return _one_space(images, settings.space, source.derived.root) if images else []
 
 
 def _raw_images(tree: Tree) -> list[BidsFile]:

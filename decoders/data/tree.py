@@ -19,7 +19,11 @@ from decoders.errors import InputError
 # Deeper than any BIDS folder; also ends a loop of links.
 _MAX_DEPTH = 8
 # Names that no BIDS reader could place are refused among these, and of no interest elsewhere.
-_OF_INTEREST = re.compile(r"_(bold|events|timeseries|regressors|mask|statmap|dseg)\.")
+_OF_INTEREST = re.compile(
+    r"_(bold|events|timeseries|regressors|mask|statmap|dseg|meg|eeg|channels|electrodes|headshape|markers|headpos)(\.|$)"
+)
+# Folders that are one recording: CTF, and those of BTi and KIT.
+_RECORDING = re.compile(r"sub-.*_meg(\.ds)?")
 _OTHER_FOLDERS = {"derivatives", "sourcedata", "code", "stimuli", "rawdata"}
 
 
@@ -116,6 +120,11 @@ def read_files(root: Path) -> tuple[BidsFile, ...]:
     return tuple(file for path in _walk(root) if (file := _bids_file(root, path)) is not None)
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder to look into: not one that is a recording."""
+    return entry.is_dir() and _RECORDING.fullmatch(entry.name) is None
+
+
 def _walk(root: Path) -> Iterator[str]:
     """Yield the paths of files, relative to the root, in a fixed order; hidden ones are left out."""
     waiting = [(0, root)]
@@ -126,12 +135,12 @@ def _walk(root: Path) -> Iterator[str]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir() and depth < _MAX_DEPTH and (depth or entry.name not in _OTHER_FOLDERS):
+            if _is_folder(entry) and depth < _MAX_DEPTH and (depth or entry.name not in _OTHER_FOLDERS):
                 waiting.append((depth + 1, Path(entry.path)))
         yield from sorted(
             Path(entry.path).relative_to(root).as_posix()
             for entry in entries
-            if not entry.name.startswith(".") and not entry.is_dir()
+            if not entry.name.startswith(".") and not _is_folder(entry)
         )
 
 

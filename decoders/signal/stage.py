@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from decoders.config import PreprocessSettings
-from decoders.data.manifest import Run, read_manifest
+from decoders.data.manifest import SENSORS, Run, read_manifest
 from decoders.errors import InputError
 from decoders.signal.fmri import prepare_run
+from decoders.signal.meg import prepare_sensor_run
 from decoders.signal.preflight import check_duplicates
 from decoders.stage import Job
 from decoders.store.recording import write_recording
@@ -19,8 +20,11 @@ def run(job: Job) -> None:
     manifest = job.input("manifest")
     runs = read_manifest(manifest)
     row = find_run(runs, job.labels["run"], manifest)
-    data = job.settings.data
-    recording = prepare_run(row, runs, settings_of(job), data.tr, data.source == "bids", job.log)
+    data, settings = job.settings.data, settings_of(job)
+    if row.modality in SENSORS:
+        recording = prepare_sensor_run(row, runs, settings, job.log)
+    else:
+        recording = prepare_run(row, runs, settings, data.tr, data.source == "bids", job.log)
     if not recording.excluded:
         # Later than the other checks, because constant runs are alike and must not stop the study.
         check_duplicates(row, runs)

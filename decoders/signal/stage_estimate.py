@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.config import PreprocessSettings
-from decoders.data.manifest import Run, read_manifest
+from decoders.config.meg import MegSettings
+from decoders.data.manifest import SENSORS, Run, read_manifest
 from decoders.errors import InputError
 from decoders.signal.events import Block, Events, merge_blocks, read_events
 from decoders.signal.glm import (
@@ -20,6 +21,7 @@ from decoders.signal.glm import (
     trial_events,
     trial_regressors,
 )
+from decoders.signal.meg_epochs import epoch_run
 from decoders.signal.stage import find_run, settings_of
 from decoders.signal.steps import Steps, parameter_of
 from decoders.stage import Job
@@ -34,16 +36,19 @@ def run(job: Job) -> None:
     recording = read_recording(job.input("recording"))
     if recording.excluded:
         estimates = replace(recording, axis="trial")
+    elif row.modality in SENSORS:
+        events, steps = read_events(_events_path(row, "alignment.time")), Steps(row.run_id, job.log)
+        estimates = epoch_run(recording, events, settings.meg or MegSettings(), row, steps)
     else:
-        events, steps = read_events(_events_path(row)), Steps(row.run_id, job.log)
+        events, steps = read_events(_events_path(row, "preprocess.estimates")), Steps(row.run_id, job.log)
         estimates = estimate_trials(recording, events, settings, row, steps)
     write_recording(job.outputs["estimates"], estimates)
 
 
-def _events_path(row: Run) -> str:
+def _events_path(row: Run, needed_by: str) -> str:
     path = row.path("events")
     if path is None:
-        remedy = "Add the events of the run, or leave preprocess.estimates out."
+        remedy = f"Add the events of the run, or leave {needed_by} out."
         raise InputError("an events file for trial estimates", "none", f"run {row.run_id} of the manifest", remedy)
     return str(path)
 

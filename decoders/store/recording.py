@@ -92,7 +92,7 @@ class Recording:
 
 
 _LABELS = ("kind", "subject", "session", "task", "run", "stimulus", "axis", "tr", "sfreq", "unit", "steps", "excluded")
-# Arrays of sensors: name, axes, unit. A file of other kinds does not hold them.
+# Arrays of MEG and EEG: name, axes, unit. Files of fMRI do not hold them.
 _OF_SENSORS = (
     ("epoch_time", ("epoch_time",), "s"),
     ("channel_types", ("feature",), "1"),
@@ -118,7 +118,7 @@ def write_recording(path: str | Path, recording: Recording) -> None:
     if recording.mask is not None and recording.affine is not None:
         arrays["mask"] = Array(recording.mask.astype(np.uint8), ("x", "y", "z"))
         arrays["affine"] = Array(recording.affine, ("row", "column"), "mm")
-    if recording.kind == "sensor":
+    if recording.kind == "sensor" or recording.sfreq:
         arrays |= {name: Array(getattr(recording, name), axes, unit) for name, axes, unit in _OF_SENSORS}
     for name, values in recording.quality.items():
         values = np.asarray(values)
