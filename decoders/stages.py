@@ -88,7 +88,7 @@ STAGES: dict[str, Stage] = {
             ("encode", ("decoding.encoding", "seed")),
             ("voxels", _HEARD),
             ("across", ("decoding.across", *_HEARD)),
-            ("meg", ("decoding.meg", "preprocess.meg.high_pass_hz")),
+            ("meg", ("decoding.meg", "preprocess.meg")),
         )
     },
     "leaks": Stage("decoders.stats.stage_leaks", ("decoding.allowed_leaks", "data.mirror")),
@@ -127,7 +127,7 @@ STAGES: dict[str, Stage] = {
         ("decoding.across", *_HEARD, *_GATE, "decoding.voxels.select_share", "data.phantom", "seed"),
     ),
     "meg": Stage(
-        "decoders.decoding.stage_meg", ("decoding.meg", "preprocess.meg.high_pass_hz", "data.mirror", "seed")
+        "decoders.decoding.stage_meg", ("decoding.meg", "preprocess.meg", "data.mirror", "seed")
     ),
     "across-group": Stage("decoders.decoding.stage_across_group", ("decoding.across", "seed")),
     "rdms": Stage(

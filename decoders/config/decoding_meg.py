@@ -21,7 +21,7 @@ class MegTextSettings(Settings):
     width: Count = Field(40, description="Hypotheses that the beam search keeps.")
     language_weight: Positive = Field(0.5, description="Weight of the language model's log P; the recording's is 1.")
     sensors: Count = Field(60, description="Sensors of the most nats that the search reads, at most.")
-    window_s: Positive = Field(10.0, description="Windows in which texts are compared, in seconds, without overlap.")
+    window_s: Positive = Field(5.0, description="Windows in which texts are compared, in seconds, without overlap.")
     blur_s: Positive = Field(
         0.5, description="Seconds by which each word is spread in time when windows are told apart by their text."
     )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from decoders.config import MegDecodingSettings
+from decoders.config import MegDecodingSettings, MegSettings
 from decoders.decoding.splits_voxels import word_vectors
 from decoders.errors import InputError
 from decoders.stats.declared import Claim, Corpus, Declaration, DeclaredSplit, Fit, Rows, TimedRun
@@ -14,20 +14,24 @@ from decoders.stats.declared_rows import whole
 
 ANALYSIS, SETTING = "meg", "decoding.meg"
 TEXT_SCALING, SENSOR_SCALING = "mean and scale of the text features", "median and spread of each sensor"
-# The shortest FIR that mne designs: 3.3 over the width of its transition band, in seconds.
+# The FIR that mne designs (Hamming): 3.3 over the width of its transition band, in seconds.
 _TAPS, _SHARE, _LEAST_HZ = 3.3, 0.25, 2.0
+_NOTCH_TRANSITION_HZ, _LOWEST_LINE_HZ = 0.5, 50.0
 
 
-def filter_memory(high_pass_hz: float | None) -> float:
-    """Return the length in seconds of the FIR high-pass of mne, with its automatic transition band."""
-    if high_pass_hz is None:
-        return 0.0
-    return _TAPS / min(max(_SHARE * high_pass_hz, _LEAST_HZ), high_pass_hz)
+def filter_memory(meg: MegSettings) -> float:
+    """Return the seconds that the filters of preprocessing join: the lengths of their FIRs, and the window of tSSS."""
+    seconds = meg.tsss_window_s if meg.maxwell == "tsss" else 0.0
+    if meg.high_pass_hz is not None:
+        seconds += _TAPS / min(max(_SHARE * meg.high_pass_hz, _LEAST_HZ), meg.high_pass_hz)
+    if meg.notch and meg.low_pass_hz >= _LOWEST_LINE_HZ:
+        seconds += _TAPS / _NOTCH_TRANSITION_HZ
+    return seconds
 
 
-def sensor_runs(runs: Sequence[TimedRun], high_pass_hz: float | None, response_s: float) -> list[TimedRun]:
-    """Return runs of sensors with what reaches from one moment to another: the filter and the brain's answer."""
-    memory = round(filter_memory(high_pass_hz), 6)
+def sensor_runs(runs: Sequence[TimedRun], meg: MegSettings | None, response_s: float) -> list[TimedRun]:
+    """Return runs of sensors with what reaches from one moment to another: the filters and the brain's answer."""
+    memory = round(filter_memory(meg or MegSettings()), 6)
     return [replace(run, filter_s=memory, response_s=response_s) for run in runs]
 
 

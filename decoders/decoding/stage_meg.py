@@ -107,8 +107,7 @@ def _read(job: Job, words: Mapping[str, Words]) -> Heard:
         remedy = "Check 'task' and what preprocessing excluded."
         raise InputError("a usable run of text", "none", f"{SETTING} (sub-{subject})", remedy)
     audited = read_audited(job.input("splits"), job.input("leaks"))
-    high_pass = job.settings.preprocess.meg.high_pass_hz
-    timed = sensor_runs(recorded(own), high_pass, settings.response_s)
+    timed = sensor_runs(recorded(own), job.settings.preprocess.meg, settings.response_s)
     declared = declare_meg(timed, settings, sorted(words), held_out_stimuli(audited))
     split = agreed(declared, audited.of_subject(subject), f"subject {subject}").splits[0]
     manifest = job.input("manifest")

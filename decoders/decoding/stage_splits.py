@@ -108,12 +108,12 @@ def _across(job: Job) -> Declaration:
 
 
 def _meg(job: Job) -> Declaration:
-    settings, high_pass = job.settings.decoding.meg, job.settings.preprocess.meg.high_pass_hz
+    settings, meg = job.settings.decoding.meg, job.settings.preprocess.meg
     usable, stimuli = _told(job, settings.task)
     wanted = decodable_subjects(job.input("quality"), settings.task, settings.test_runs + 1, sensors=True)
-    # What preprocessing drops from the start is of fMRI; so is its high-pass.
+    # The volumes that are dropped are of fMRI; so is the high-pass in seconds.
     sensors = planned([u for u in usable if u.kind == "sensor"], 0, None)
-    runs = sensor_runs(sensors, high_pass, settings.response_s)
+    runs = sensor_runs(sensors, meg, settings.response_s)
     parts = [[run for run in runs if run.subject == subject] for subject in wanted]
     parts = [part for part in parts if part]
     if not parts:

@@ -11,15 +11,17 @@ from decoders.stimuli.embedding import trigram_embedding
 from decoders.stimuli.timings import Words
 from decoders.store.recording import Recording
 
-HZ, SECONDS, PEAK_S = 50.0, 120.0, 0.24
+HZ, SECONDS, PEAK_S = 50.0, 80.0, 0.24
+N_SITES = 14
 SETTINGS = MegDecodingSettings(
-    sfreq=50, text_hz=25, response_s=0.4, epochs=30, n_null_gates=3, encoder_epochs=15, encoder_width=16, hidden=8
-)
+    sfreq=50, text_hz=25, response_s=0.4, epochs=25, n_null_gates=2, encoder_epochs=12, encoder_width=16, hidden=8,
+    smoothing_m=0.0,
+)  # fmt: skip
 LEXICON = tuple(a + b + c for a in "bdfgklmn" for b in "aeiou" for c in ("st", "r", "nk"))
 EMBEDDING = trigram_embedding(LEXICON)
 
 
-def layout(n_sites=30):
+def layout(n_sites=N_SITES):
     """Sites on a half sphere of 10 cm, each with two gradiometers and a magnetometer."""
     k = np.arange(n_sites) + 0.5
     z = k / n_sites
@@ -48,18 +50,18 @@ def response(weight, words, n, hz=HZ):
 
 
 @cache
-def truth(seed=0, n_sites=30):
+def truth(seed=0, n_sites=N_SITES):
     """Planted sensors (those near one site) and the weights of 1 + 24 word features per sensor."""
     rng = np.random.default_rng([seed, 1])
     positions, _, _ = layout(n_sites)
     centre = positions[3 * int(rng.integers(n_sites))]
-    planted = np.linalg.norm(positions - centre, axis=1) < 0.055
+    planted = np.linalg.norm(positions - centre, axis=1) < 0.075
     shared = rng.standard_normal((25, 3)) * np.r_[1.0, np.full(24, 0.8)][:, None]
     weight = shared @ rng.standard_normal((3, len(positions)))
     return planted, np.where(planted, weight, 0.0)
 
 
-def recording(seed=0, run=1, strength=0.5, subject="01", n_sites=30, seconds=SECONDS, words=None, truth_seed=None):
+def recording(seed=0, run=1, strength=0.5, subject="01", n_sites=N_SITES, seconds=SECONDS, words=None, truth_seed=None):
     """One run and what was heard in it; `strength` 0 plants nothing."""
     rng = np.random.default_rng([seed, 100 + run])
     words = story(np.random.default_rng([77, run]), seconds) if words is None else words
