@@ -192,7 +192,8 @@ def spatial_steps(opened: Opened, settings: MegSettings, where: object, steps: S
 def _filtered_rank(info: Any) -> int:
     import mne
 
-    return int(sum(value for key, value in mne.compute_rank(info, rank="info", info=info).items() if key != "eeg"))
+    nothing = mne.io.RawArray(np.zeros((len(info["ch_names"]), 1)), info.copy(), verbose="ERROR")
+    return int(sum(value for kind, value in mne.compute_rank(nothing, rank="info").items() if kind != "eeg"))
 
 
 def _rebuild(
@@ -287,8 +288,9 @@ def _noise(
     steps: Steps,
 ) -> NDArray[np.float64]:
     kinds = spatial.info.get_channel_types()
-    found = noise_samples(run, opened, low, done, settings, steps)
-    covariance = shrunk_covariance(found.samples, kinds, rank)
+    found, cleaning = noise_samples(run, opened, low, done, settings, steps), done.cleaning
+    mixture = (cleaning @ spatial.matrix[spatial.kept]) * typical_sizes(opened.kinds)
+    covariance = shrunk_covariance(found.samples, kinds, rank, mixture @ mixture.T)
     left = numerical_rank(covariance)
     steps.add("noise covariance", f"of {found.source}, shrunk within {left} dimensions (Ledoit-Wolf)",
               source=found.kind, n_samples=int(found.samples.shape[1]), rank=left)  # fmt: skip

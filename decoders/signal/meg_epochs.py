@@ -162,7 +162,7 @@ def judge_trials(
 
 
 def auto_threshold(size: NDArray[np.float64]) -> float:
-    """Return the amplitude of an outlier: 5 deviations (MAD) of the logarithm above the median, and twice the median."""
+    """Return the amplitude of an outlier: 5 deviations (MAD) of the logarithm, and twice the median."""
     logs = np.log(np.maximum(size, 1e-300))
     middle = np.median(logs)
     spread = 1.4826 * np.median(np.abs(logs - middle))
@@ -175,8 +175,8 @@ def _say_spacing(trials: list[Block], settings: MegSettings, steps: Steps) -> No
     short = int((gaps < settings.epoch_s[1]).sum())
     if short:
         steps.warn(
-            f"{short} of {len(trials)} events are shorter than the epoch: the next begins after {gaps.min():.3g} s"
-            f" at the earliest, and the epoch ends at {settings.epoch_s[1]:g} s, so that it holds the next response as well"
+            f"{short} of {len(trials)} events are shorter than the epoch: the next begins after"
+            f" {gaps.min():.3g} s at the earliest, and the epoch, which ends at {settings.epoch_s[1]:g} s, holds it as well"
         )
 
 
@@ -212,12 +212,13 @@ def _covariance(
     samples = data[:, :, used].astype(np.float64)
     samples = (samples - samples.mean(axis=2, keepdims=True)).transpose(1, 0, 2).reshape(data.shape[1], -1)
     rank = int(parameter_of(recording.steps, "rank", "rank", data.shape[1]))
-    if samples.shape[1] < 2 * rank:
+    if samples.shape[1] < rank // 2:
         steps.warn(
             f"{samples.shape[1]} samples of baselines are few for {rank} dimensions: the run's covariance is kept"
         )
         return recording.noise_covariance
-    covariance = shrunk_covariance(samples, kinds, rank)
+    known = recording.noise_covariance if recording.noise_covariance.size else None
+    covariance = shrunk_covariance(samples, kinds, rank, known)
     left = min(rank, numerical_rank(covariance))
     steps.add("noise covariance", f"of {len(data)} baselines, shrunk within {left} dimensions (Ledoit-Wolf)",
               source="baseline", n_samples=int(samples.shape[1]), rank=left)  # fmt: skip

@@ -8,11 +8,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from decoders.signal.whitening import numerical_rank
+
 # Rounding of a covariance's small eigenvalues, relative to the largest (channels scaled to variance 1).
 _EMPTY = 1e-10
 
 
-def shrunk_covariance(samples: NDArray[np.floating], kinds: Sequence[str], rank: int) -> NDArray[np.float64]:
+def shrunk_covariance(
+    samples: NDArray[np.floating], kinds: Sequence[str], rank: int, within: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
     """Return the covariance of noise, shrunk by Ledoit and Wolf's estimate within its subspace.
 
     Parameters
@@ -25,10 +29,14 @@ def shrunk_covariance(samples: NDArray[np.floating], kinds: Sequence[str], rank:
     rank : int
         Dimensions of the data after SSS, SSP and ICA. Shrinking beyond them would put noise where none can be.
 
+    within : array of shape (n_channels, n_channels), optional
+        A covariance of the same subspace (of a former estimate, or of white noise after the same steps). It tells the
+        subspace where there are fewer samples than dimensions.
+
     Returns
     -------
     covariance : array of shape (n_channels, n_channels)
-        In the squared unit of the samples, of rank `rank` (or of as many dimensions as the samples have).
+        In the squared unit of the samples, of rank `rank` (or of as many dimensions as `within` or the samples have).
 
     Notes
     -----
@@ -40,7 +48,9 @@ def shrunk_covariance(samples: NDArray[np.floating], kinds: Sequence[str], rank:
     samples = samples - samples.mean(axis=1, keepdims=True)
     scale = type_scales(samples, kinds)
     scaled = samples / scale[:, None]
-    basis = subspace(scaled @ scaled.T / samples.shape[1], rank)
+    known = within is not None and numerical_rank(within) >= rank
+    own = within / np.outer(scale, scale) if known and within is not None else scaled @ scaled.T / samples.shape[1]
+    basis = np.eye(len(scaled)) if rank == len(scaled) else subspace(own, rank)
     inner = ledoit_wolf((basis.T @ scaled).T, assume_centered=True)[0]
     return np.asarray((basis @ inner @ basis.T) * np.outer(scale, scale))
 

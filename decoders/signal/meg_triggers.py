@@ -88,7 +88,8 @@ def read_triggers(raw: Any) -> tuple[str | None, NDArray[np.float64]]:
     import mne
 
     there = [name for name, kind in zip(raw.ch_names, raw.get_channel_types(), strict=True) if kind == "stim"]
-    ordered = [*(name for name in _PREFERRED if name in there), *(name for name in there if name not in _PREFERRED)]
+    # Where there is a composite channel, others are bits of it or counters.
+    ordered = [name for name in _PREFERRED if name in there] or there
     for name in ordered:
         options = {"shortest_event": 1, "uint_cast": True, "verbose": "ERROR"}
         found = mne.find_events(raw, stim_channel=name, consecutive=True, **options)
