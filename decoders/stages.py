@@ -126,9 +126,7 @@ STAGES: dict[str, Stage] = {
         "decoders.decoding.stage_across",
         ("decoding.across", *_HEARD, *_GATE, "decoding.voxels.select_share", "data.phantom", "seed"),
     ),
-    "meg": Stage(
-        "decoders.decoding.stage_meg", ("decoding.meg", "preprocess.meg", "data.mirror", "seed")
-    ),
+    "meg": Stage("decoders.decoding.stage_meg", ("decoding.meg", "preprocess.meg", "data.mirror", "seed")),
     "across-group": Stage("decoders.decoding.stage_across_group", ("decoding.across", "seed")),
     "rdms": Stage(
         "decoders.alignment.stage_rdms",

@@ -50,13 +50,17 @@ class MegDecodingSettings(Settings):
     )
     beta: float = Field(10.0, ge=0, description="Weight of the mean KL per sensor (nats) in the loss of the gate.")
     smoothing_m: float = Field(
-        0.02, ge=0, description="Gaussian smoothing of the gate's logits over sensors of one type, in metres; 0 for none."
+        0.02,
+        ge=0,
+        description="Gaussian smoothing of the gate's logits over sensors of one type, in metres; 0 for none.",
     )
     gate_lr: Positive = Field(0.05, description="Adam learning rate of the gate's logits.")
     readout_lr: Positive = Field(3e-3, description="Adam learning rate of the gate's read-out.")
     hidden: Count = Field(16, description="Dimensions of the gate's read-out.")
     epochs: Count = Field(60, description="Passes of the gate over the training runs.")
-    folds: int = Field(4, ge=2, description="Cross-fitting folds over runs, or over parts of them where there are fewer.")
+    folds: int = Field(
+        4, ge=2, description="Cross-fitting folds over runs, or over parts of them where there are fewer."
+    )
     n_null_gates: int = Field(
         6, ge=1, description="Null pairings (text rolled in time): their maximum is the cut of the sensors."
     )

@@ -268,7 +268,8 @@ class _Trainer:
     """The state of one training: gate, one predictor per fold, optimisers, random generators."""
 
     def __init__(
-        self, x: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[np.floating]], mask: NDArray[np.bool_] | int | VoxelGate,
+        self, x: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[np.floating]],
+        mask: NDArray[np.bool_] | int | VoxelGate,
         settings: VoxelMapSettings, answers: Answers, window: int, seed: int, cross_fit: bool,
         beta: float,
         prior: GatePrior | None = None,

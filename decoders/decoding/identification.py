@@ -41,7 +41,9 @@ class Identified:
     @classmethod
     def joined(cls, runs: Sequence[Identified]) -> Identified:
         """Return the windows of several runs one after the other."""
-        percentile, correct = (np.concatenate([getattr(run, name) for run in runs]) for name in ("percentile", "correct"))
+        percentile, correct = (
+            np.concatenate([getattr(run, name) for run in runs]) for name in ("percentile", "correct")
+        )
         return cls(percentile, correct, np.concatenate([run.n_candidates for run in runs]))
 
 

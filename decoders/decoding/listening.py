@@ -130,7 +130,11 @@ def text_targets(
 
 
 def words_embedding(
-    settings: VoxelMapSettings | MegDecodingSettings, rows: Sequence[Run], words: Mapping[str, Words], corpus: Corpus, where: Path
+    settings: VoxelMapSettings | MegDecodingSettings,
+    rows: Sequence[Run],
+    words: Mapping[str, Words],
+    corpus: Corpus,
+    where: Path,
 ) -> Embedding:
     """Return the word vectors that the targets are made of.
 

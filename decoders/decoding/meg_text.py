@@ -99,9 +99,7 @@ def fit_sensor_listener(
     return SensorListener(**vars(base), onsets=onsets)
 
 
-def fit_onsets(
-    x: Sequence[NDArray[np.floating]], heard: Sequence[Words], timing: Timing, n_folds: int
-) -> OnsetModel:
+def fit_onsets(x: Sequence[NDArray[np.floating]], heard: Sequence[Words], timing: Timing, n_folds: int) -> OnsetModel:
     """Fit a decoder of onsets, its log-odds on parts that it has not seen, and the intervals between words.
 
     Parameters

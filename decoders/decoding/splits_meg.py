@@ -99,9 +99,7 @@ def _fits(one_run: bool) -> tuple[Fit, ...]:
     )
 
 
-def _corpora(
-    settings: MegDecodingSettings, stimuli: Collection[str], tested: Collection[str]
-) -> tuple[Corpus, ...]:
+def _corpora(settings: MegDecodingSettings, stimuli: Collection[str], tested: Collection[str]) -> tuple[Corpus, ...]:
     found = [word_vectors(settings, sorted(stimuli), SETTING)]
     if settings.text is not None:
         heard = tuple(sorted(set(stimuli) - set(tested)))

@@ -1,4 +1,4 @@
-"""Stages ``splits-<analysis>`` (names, encode, voxels, free_text, across, meg): declare which rows train and which test.
+"""Stages ``splits-<analysis>`` (names, encode, voxels, free_text, across, meg): declare what trains and what tests.
 
 From the manifest, quality.tsv (what was excluded) and the settings: no recording is opened.
 """

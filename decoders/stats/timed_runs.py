@@ -91,7 +91,8 @@ def recorded(recordings: Sequence[Recording]) -> list[TimedRun]:
     return [
         TimedRun(
             key, r.subject, r.stimulus, len(r.data), _seconds(_start(r)),
-            _seconds(r.tr or (1 / r.sfreq if r.sfreq else 0.0)), _seconds(parameter_of(r.steps, "project out", "high_pass_s") or 0.0),
+            _seconds(r.tr or (1 / r.sfreq if r.sfreq else 0.0)),
+            _seconds(parameter_of(r.steps, "project out", "high_pass_s") or 0.0),
         )
         for key, r in zip(keys, recordings, strict=True)
     ]  # fmt: skip

@@ -53,7 +53,7 @@ def test_scaling_is_robust_and_ends_at_one():
     np.testing.assert_allclose(z.std(0), 1)
     assert z[:, 0].max() < 7
     plain = (data - data.mean(0)) / data.std(0)
-    assert np.median(np.abs(plain[:, 0])) < 1e-6, "mutation: mean and sd leave nothing of the sensor"
+    assert np.delete(plain[:, 0], 17).std() < 1e-6, "mutation: mean and sd leave nothing of the sensor"
 
 
 def test_a_stretch_of_one_run_is_scaled_by_its_training_rows():
