@@ -45,7 +45,7 @@ def study(seed: int, features: str, text: bool = True) -> StudySettings:
                     },
                 },
             },
-            "preprocess": {"meg": {"maxwell": "none", "artefacts": "none"}},
+            "preprocess": {"meg": {"maxwell": "none", "artefacts": "none", "noise": "run"}},
             "decoding": {"meg": {"task": "story", "features": features, "text": {} if text else None}},
         }
     )  # fmt: skip

@@ -16,7 +16,7 @@ ANALYSIS, SETTING = "meg", "decoding.meg"
 TEXT_SCALING, SENSOR_SCALING = "mean and scale of the text features", "median and spread of each sensor"
 # The FIR that mne designs (Hamming): 3.3 over the width of its transition band, in seconds.
 _TAPS, _SHARE, _LEAST_HZ = 3.3, 0.25, 2.0
-_NOTCH_TRANSITION_HZ, _LOWEST_LINE_HZ = 0.5, 50.0
+_NOTCH_TRANSITION_HZ = 0.5
 
 
 def filter_memory(meg: MegSettings) -> float:
@@ -24,7 +24,7 @@ def filter_memory(meg: MegSettings) -> float:
     seconds = meg.tsss_window_s if meg.maxwell == "tsss" else 0.0
     if meg.high_pass_hz is not None:
         seconds += _TAPS / min(max(_SHARE * meg.high_pass_hz, _LEAST_HZ), meg.high_pass_hz)
-    if meg.notch and meg.low_pass_hz >= _LOWEST_LINE_HZ:
+    if meg.notch:
         seconds += _TAPS / _NOTCH_TRANSITION_HZ
     return seconds
 
@@ -56,17 +56,17 @@ def declare_meg(
         No run is left for training, or too little of the only one.
     """
     n = settings.test_runs
+    claims: tuple[Claim, ...] = ("run", "stimulus")
     if len(runs) == 1:
         train, test = _of_one_run(runs[0], settings)
         name, claims = f"sub-{runs[0].subject}/end_of_run", ("time",)
     elif len(runs) > n:
         train, test = whole(runs[:-n]), whole(runs[-n:])
-        name, claims = f"sub-{runs[0].subject}/test_runs", ("run", "stimulus")
+        name = f"sub-{runs[0].subject}/test_runs"
     else:
         remedy = "Lower 'test_runs' or add runs."
         raise InputError(f"more than {n} runs", f"{len(runs)}", f"{SETTING}.test_runs", remedy)
-    held_out: tuple[Claim, ...] = claims  # type: ignore[assignment]
-    split = DeclaredSplit(name, held_out, train, test, _fits(len(runs) == 1), _corpora(settings, stimuli, tested))
+    split = DeclaredSplit(name, claims, train, test, _fits(len(runs) == 1), _corpora(settings, stimuli, tested))
     return Declaration(ANALYSIS, SETTING, tuple(runs), (split,))
 
 

@@ -122,7 +122,7 @@ def _decoding_row(row: dict[str, object], controls: pd.DataFrame, alpha: float) 
     above = bool(float(row["p_corrected"]) <= alpha and not score <= null)  # type: ignore[arg-type]
     sentence, explained = verdict(above, _reached_by(score, float(row["ci_low"]), controls))  # type: ignore[arg-type]
     kind = row.get("modality")
-    analysis = f"{'' if kind is None or pd.isna(kind) else f'{kind} '}{row['task']}: {row['model']}, {row['metric']}"  # type: ignore[call-overload]
+    analysis = f"{'' if kind is None or pd.isna(kind) else f'{kind} '}{row['task']}: {row['model']}, {row['metric']}"
     for key in ("split", "seed"):
         if not (pd.isna(row[key]) or str(row[key]).lower() in ("all", "mean")):
             analysis += f", {key} {row[key]}"

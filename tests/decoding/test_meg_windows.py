@@ -71,7 +71,7 @@ def test_no_sensor_is_a_result():
         assert "no sensor lies above the null gates" in absent["method"]
     assert list(decoded) == [ALL]
     verdicts = decoding_verdicts(rows.assign(modality="meg"), 0.05).set_index("analysis")["verdict"]
-    assert verdicts[f"meg window_3s: {ENCODER}, percentile"] == CHANCE
+    assert verdicts[f"meg window_3s: {ENCODER}, percentile, split test_runs, seed 0"] == CHANCE
 
 
 def test_another_subject_is_read_by_the_decoder_of_this_one():
