@@ -84,6 +84,15 @@ def planted(folder: Path, names: list[str]) -> np.ndarray:
     return table.loc[names, "planted"].to_numpy() == 1
 
 
+def recovered(values: np.ndarray, nulls: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    """Return how well a map and its nulls recover planted sensors, and what lies above all nulls."""
+    false, found = above_cut(values, float(nulls.max()), truth)
+    auc, ap = recovery(values, truth)
+    null_auc = float(np.mean([recovery(null, truth)[0] for null in nulls]))
+    numbers = {"auc": auc, "ap": ap, "fdr": false, "tpr": found, "null_auc": null_auc}
+    return {name: round(value, 4) for name, value in numbers.items()}
+
+
 def figures(of: StudySettings, inputs: dict[str, list[Path]], folder: Path) -> dict[str, Any]:
     """Return the recovery of planted sensors, scores and verdicts of one phantom."""
     outputs = {"scores": folder / "scores.tsv", "text": folder / "text.tsv", "arrays": folder / "meg.h5"}
@@ -91,17 +100,11 @@ def figures(of: StudySettings, inputs: dict[str, list[Path]], folder: Path) -> d
     _stage(of, "meg", inputs, outputs, subject="01")
     arrays = read_arrays(outputs["arrays"])
     truth = planted(folder, [str(name) for name in arrays["names"]])
-    nats, cut = arrays["nats"], float(arrays["cut"])
-    auc, ap = recovery(nats, truth)
-    false, found = above_cut(nats, cut, truth)
     scores = read_table(outputs["scores"], ("subject", "model", "metric", "control_of"))
     verdicts = decoding_verdicts(scores, 0.05)
     return {
-        "sensors": {
-            "auc": round(auc, 4), "ap": round(ap, 4), "base": round(float(truth.mean()), 4), "fdr": round(false, 4),
-            "tpr": round(found, 4), "above_cut": int((nats > cut).sum()),
-            "null_auc": [round(recovery(null, truth)[0], 4) for null in arrays["null/nats"]],
-        },
+        "sensors": {"base": round(float(truth.mean()), 4)}
+        | {name: recovered(arrays[name], arrays[f"null/{name}"], truth) for name in ("nats", "encoding", "combined")},
         **{
             task: json.loads(part[list(KEPT)].to_json(orient="records", double_precision=4))
             for task, part in scores.groupby("task")

@@ -20,7 +20,7 @@ class MegTextSettings(Settings):
     max_words: Count = Field(2500, description="Commonest words of the corpus that may be written.")
     width: Count = Field(40, description="Hypotheses that the beam search keeps.")
     language_weight: Positive = Field(0.5, description="Weight of the language model's log P; the recording's is 1.")
-    sensors: Count = Field(60, description="Sensors of the most nats that the search reads, at most.")
+    sensors: Count = Field(60, description="Sensors that the search reads, at most: the highest of the combined map.")
     window_s: Positive = Field(5.0, description="Windows in which texts are compared, in seconds, without overlap.")
     blur_s: Positive = Field(
         0.5, description="Seconds by which each word is spread in time when windows are told apart by their text."

@@ -3,6 +3,10 @@
 The gate of voxels (`decoders.decoding.gate`, `decoders.decoding.bottleneck`) with one logit per sensor, smooth over
 neighbouring sensors of one type, cross-fitted over runs or parts of them. What a gate opens for a text that was not
 heard at that moment (rolled in time, or of another run) is its null; the largest of all nulls is the cut.
+
+A gate need not open for a sensor that says what others say already, and opens for one that tells only the noise of
+others. Beside it therefore stands how well each sensor is predicted from the text (encoding r, held out), and the mean
+of both maps, as of voxels; sensors are selected by that mean.
 """
 
 from __future__ import annotations
@@ -17,10 +21,14 @@ from torch import Tensor
 
 from decoders.config import MegDecodingSettings, VoxelMapSettings
 from decoders.decoding.bottleneck import Answers, GateFit, null_pairing, paired, train_gate
+from decoders.decoding.encoding import correlate
 from decoders.decoding.gate import VoxelGate
+from decoders.decoding.maps import combine, run_folds
 from decoders.decoding.meg_runs import Stretch, fold_parts
 from decoders.decoding.splits_meg import SETTING
+from decoders.models.ridge import delayed, fit_ridge
 
+_ALPHAS = (1e2, 1e3, 1e4, 1e5)
 _TRUNCATE = 4.0  # standard deviations, as the smoothing over voxels
 
 
@@ -45,29 +53,35 @@ class SensorGate(VoxelGate):
 
 @dataclass(frozen=True)
 class SensorMap:
-    """The gate of the text as it was heard, beside null gates.
+    """The maps of the text as it was heard, beside those of null pairings.
 
     Attributes
     ----------
     fit : GateFit
         ``fit.kl`` are the nats per sensor and sample.
-    nulls : array of shape (n_nulls, n_sensors)
-        Nats of the null gates.
+    encoding, combined : array of shape (n_sensors,)
+        Held-out r of each sensor with its prediction from the text; the mean z of that and of the gate's logits.
+    nulls : dict of str to array of shape (n_nulls, n_sensors)
+        Of ``gate`` (nats), ``encoding`` and ``combined``, the last on the scale of the real map.
     z : array of shape (n_sensors,)
         Nats minus the nulls' mean over the nulls' sd, both over the sensors of one type.
-    cut : float
-        The largest null of all; in nats.
     """
 
     fit: GateFit
-    nulls: NDArray[np.float32]
+    encoding: NDArray[np.float32]
+    combined: NDArray[np.float32]
+    nulls: dict[str, NDArray[np.float32]]
     z: NDArray[np.float64]
-    cut: float
+
+    @property
+    def cuts(self) -> dict[str, float]:
+        """The largest null of each map."""
+        return {name: float(values.max()) for name, values in self.nulls.items()}
 
     @property
     def selected(self) -> NDArray[np.int64]:
-        """Sensors above the cut; there may be none."""
-        return np.flatnonzero(self.fit.kl > self.cut)
+        """Sensors whose combined map is above all nulls; there may be none."""
+        return np.flatnonzero(self.combined > self.cuts["combined"])
 
 
 def sensor_kernel(
@@ -105,7 +119,7 @@ def map_sensors(
     seed: int,
     rng: np.random.Generator,
 ) -> SensorMap:
-    """Train the gate of the text as it was heard, and those of null pairings.
+    """Compute the maps of the text as it was heard, and those of null pairings.
 
     Parameters
     ----------
@@ -120,11 +134,32 @@ def map_sensors(
         Of the null pairings.
     """
     kernel = sensor_kernel(positions, types, settings.smoothing_m)
-    fit = fit_gate(train, kernel, settings, seed)
-    nulls = np.stack(
-        [fit_gate(with_null_text(train, rng), kernel, settings, seed).kl for _ in range(settings.n_null_gates)]
-    )
-    return SensorMap(fit, nulls, null_z(fit.kl, nulls, types), float(nulls.max()))
+    fit, r = fit_gate(train, kernel, settings, seed), encoding_r(train, settings)
+    nulls: dict[str, list[NDArray[np.float32]]] = {"gate": [], "encoding": [], "combined": []}
+    for _ in range(settings.n_null_gates):
+        other = with_null_text(train, rng)
+        null, null_r = fit_gate(other, kernel, settings, seed), encoding_r(other, settings)
+        maps = (null.kl, null_r, combine([null.logits, null_r], [fit.logits, r]))
+        for values, kept in zip(maps, nulls.values(), strict=True):
+            kept.append(values)
+    stacked = {name: np.stack(values) for name, values in nulls.items()}
+    return SensorMap(fit, r, combine([fit.logits, r]), stacked, null_z(fit.kl, stacked["gate"], types))
+
+
+def encoding_r(train: Sequence[Stretch], settings: MegDecodingSettings) -> NDArray[np.float32]:
+    """Return the correlation of each sensor with its prediction from the text before, mean over held-out parts."""
+    parts = fold_parts(train, settings)
+    delays = range(round(settings.response_s * settings.text_hz) + 1)
+    X, fold = [delayed(part.text, delays) for part in parts], np.arange(len(parts)) % settings.folds
+    found = []
+    for k in range(settings.folds):
+        seen = np.flatnonzero(fold != k).tolist()
+        given, answers = (np.concatenate(side) for side in ([X[i] for i in seen], [parts[i].slow for i in seen]))
+        # One inner fold chooses the penalty.
+        inner = run_folds([len(X[i]) for i in seen], fold[seen])[:1]
+        model = fit_ridge(given, answers, _ALPHAS, inner)
+        found += [correlate(model.predict(X[i]), parts[i].slow) for i in np.flatnonzero(fold == k).tolist()]
+    return np.mean(found, axis=0).astype(np.float32)
 
 
 def fit_gate(

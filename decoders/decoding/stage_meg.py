@@ -79,7 +79,7 @@ def run(job: Job) -> None:
     seed = job.torch_seed("meg gate", subject)
     found = map_sensors(heard.train, heard.first.positions, types, settings, seed, job.rng("meg nulls", subject))
     chosen = found.selected
-    job.log.info("sub-%s: %d of %d sensors above %.4f nats", subject, len(chosen), len(names), found.cut)
+    job.log.info("sub-%s: %d of %d sensors above the null pairings", subject, len(chosen), len(names))
     about = {"subject": subject, "seed": job.seed, "split": heard.split.fold}
     rows, decoded = window_rows(
         heard.train, heard.test, heard.others, chosen, settings, {**about, "task": f"window_{settings.window_s:g}s"},
@@ -158,7 +158,7 @@ def _text(
         rows = [{**absent_row(about, MODEL, metric, NO_SENSOR), "control_of": None} for metric in METRICS[:2]]
         return rows, pd.DataFrame(columns=list(COLUMNS["text"]))
     language, lexicon = _language(job, words)
-    order = found.selected[np.argsort(-found.fit.kl[found.selected], kind="stable")]
+    order = found.selected[np.argsort(-found.combined[found.selected], kind="stable")]
     sensors = np.sort(order[: text.sensors])
     listener = fit_sensor_listener(heard.train, sensors, WordVectors(heard.embedding), settings)
     options = SearchOptions(text.width, PREFIXES * text.width, text.language_weight)
@@ -195,7 +195,9 @@ def _write(
     arrays = {
         "nats": Array(fit.kl, ("sensor",), "nat"),
         "z": Array(found.z, ("sensor",)),
-        "cut": Array(np.float64(found.cut), (), "nat"),
+        "cut": Array(np.float64(found.cuts["gate"]), (), "nat"),
+        "encoding": Array(found.encoding, ("sensor",)),
+        "combined": Array(found.combined, ("sensor",)),
         "selected": Array(found.selected, ("selected",)),
         "names": Array(first.names, ("sensor",)),
         "channel_types": Array(first.channel_types, ("sensor",)),
@@ -204,7 +206,9 @@ def _write(
         "gate/m": Array(fit.m, ("sensor",)),
         "gate/capacity": Array(fit.capacity, ("sensor",), "nat"),
         "gate/curve": Array(fit.curve, ("epoch", "held_out_training_kl"), "nat"),
-        "null/nats": Array(found.nulls, ("null", "sensor"), "nat"),
+        "null/nats": Array(found.nulls["gate"], ("null", "sensor"), "nat"),
+        "null/encoding": Array(found.nulls["encoding"], ("null", "sensor")),
+        "null/combined": Array(found.nulls["combined"], ("null", "sensor")),
     }
     for model, runs in decoded.items():
         for number, (read, run) in enumerate(zip(runs, heard.test, strict=True), 1):
@@ -212,6 +216,6 @@ def _write(
             arrays[f"heard/{number:02d}"] = Array(run.text[: len(read)], ("time", "feature"), "z")
     about = {
         "subject": first.subject, "trained": [rows.run for rows in heard.split.train], "features": settings.features,
-        "text_hz": settings.text_hz, "bits_are_bounds": True,
+        "text_hz": settings.text_hz, "bits_are_bounds": True, "null_maximum": found.cuts,
     }  # fmt: skip
     write_arrays(path, arrays, about)

@@ -35,17 +35,19 @@ def found():
 
 def test_planted_sensors_are_found(found):
     auc, _ = recovery(found.fit.kl, PLANTED)
-    false, true = above_cut(found.fit.kl, found.cut, PLANTED)
+    false, true = above_cut(found.combined, found.cuts["combined"], PLANTED)
     assert auc >= 0.9
     assert true >= 0.5
-    # Sensors that do not answer are still of use where they tell the noise of those that do: some are open.
-    assert false <= 0.4
+    assert false <= 0.2
+    assert recovery(found.encoding, PLANTED)[0] >= 0.9
+    assert recovery(found.combined, PLANTED)[0] >= 0.9
     assert found.z[PLANTED].mean() > 3 > abs(found.z[~PLANTED].mean())
-    assert found.nulls.shape == (SETTINGS.n_null_gates, len(NAMES))
+    assert {values.shape for values in found.nulls.values()} == {(SETTINGS.n_null_gates, len(NAMES))}
+    np.testing.assert_array_equal(found.selected, np.flatnonzero(found.combined > found.cuts["combined"]))
 
 
 def test_nulls_do_not_know_the_planted_sensors(found):
-    for nats in found.nulls:
+    for nats in found.nulls["gate"]:
         assert recovery(nats, PLANTED)[0] < 0.85
     # Mutation: null gates of the text as it was heard.
     assert recovery(found.fit.kl, PLANTED)[0] > 0.9
@@ -68,8 +70,8 @@ def test_sensors_of_a_listener_who_answers_to_nothing_are_none():
 
 def test_no_sensor_above_the_cut_is_a_result():
     nats = np.full(4, 0.1, dtype=np.float32)
-    fit = dataclasses.replace(fit_of(nats))
-    assert SensorMap(fit, nats[None], np.zeros(4), 0.1).selected.size == 0
+    nulls = dict.fromkeys(("gate", "encoding", "combined"), nats[None])
+    assert SensorMap(fit_of(nats), nats, nats, nulls, np.zeros(4)).selected.size == 0
 
 
 def fit_of(nats):

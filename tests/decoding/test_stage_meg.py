@@ -89,7 +89,8 @@ def test_the_stage_writes_the_contract(outputs):
     arrays = read_arrays(outputs["arrays"])
     n = 3 * N_SITES
     assert [arrays[name].shape for name in ("nats", "z", "names", "positions")] == [(n,), (n,), (n,), (n, 3)]
-    assert (arrays["selected"] == np.flatnonzero(arrays["nats"] > arrays["cut"])).all()
+    assert (arrays["selected"] == np.flatnonzero(arrays["combined"] > arrays["null/combined"].max())).all()
+    assert arrays["cut"] == pytest.approx(arrays["null/nats"].max())
     text = read_table(outputs["text"], ("subject", "run"))
     assert len(text[text["model"] == "beam"]) == SECONDS // 5
     assert set(text["run"]) == {"03"}
