@@ -11,6 +11,7 @@ from decoders.config.phantom_meg import PhantomMegSettings
 from decoders.errors import InputError
 from decoders.simulate.meg_run import draw_meg_run
 from decoders.simulate.meg_write import write_meg
+from decoders.simulate.write import write_phantom
 
 MEG = PhantomMegSettings(
     picture_subjects=2, picture_runs=1, repeats=1, story_subjects=1, story_runs=1, story_s=20.0, empty_room_s=5.0
@@ -101,3 +102,14 @@ def test_what_the_converter_cannot_hold_is_refused(tmp_path):
     loud = SETTINGS.model_copy(update={"meg": MEG.model_copy(update={"line": 1e6})})
     with pytest.raises(InputError, match="steps of the converter"):
         write_meg(tmp_path, ["01"], loud, None)
+
+
+def test_people_of_the_meg_alone_have_their_stimuli(tmp_path, monkeypatch):
+    monkeypatch.setattr("decoders.simulate.write.training_pictures", lambda settings: iter(()))
+    monkeypatch.setattr("decoders.simulate.write.write_meg", lambda *given: None)
+    write_phantom(tmp_path, SETTINGS)
+    assert len(pd.read_csv(tmp_path / "participants.tsv")) == 2
+    assert (tmp_path / "stimuli/story01_words.tsv").is_file()
+    assert len(list((tmp_path / "stimuli/pictures").iterdir())) == 10
+    assert not list(tmp_path.glob("sub-*/func"))
+    assert "emptyroom" in (tmp_path / "README").read_text()
