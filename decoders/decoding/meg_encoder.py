@@ -65,7 +65,7 @@ class WindowEncoder(nn.Module):
         mixed = self.dropout(self.patches(self.spatial(x)))
         hidden = mixed
         for block in self.blocks:
-            crop = block.dilation[0]  # type: ignore[index, union-attr]
+            crop = block.dilation[0]  # type: ignore[index]
             hidden = hidden[..., crop:-crop] + gelu(block(hidden))
         found: Tensor = self.linear(mixed) + self.head(self.dropout(hidden))
         return found.transpose(1, 2)

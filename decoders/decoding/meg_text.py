@@ -68,7 +68,7 @@ class SensorListener(Listener):
     def word_times(self, run: NDArray[np.floating]) -> Floats:
         """Return the onsets of the words of a run (n_samples, n_sensors), in seconds, from the recording alone."""
         found = likeliest_onsets(self.onsets.evidence(run[:, self.voxels]), self.onsets.log_interval)
-        return self.timing.tr * (found + 0.5)
+        return np.asarray(self.timing.tr * (found + 0.5), dtype=np.float64)
 
 
 def search_input(run: Stretch) -> NDArray[np.float32]:
@@ -200,5 +200,4 @@ def likeliest_onsets(evidence: Floats, log_interval: Floats) -> NDArray[np.int64
 def _predicted(length: LengthModel, run: NDArray[np.floating]) -> Floats:
     """Return the onsets per sample that a ridge reads, shape (n_samples,); it may be below zero."""
     answers = delayed(np.asarray(run, dtype=np.float64), [-lag for lag in length.lags])
-    found: Floats = length.ridge.predict(answers)[:, 0]
-    return found
+    return np.asarray(length.ridge.predict(answers)[:, 0], dtype=np.float64)

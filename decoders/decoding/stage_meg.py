@@ -195,7 +195,7 @@ def _write(
     arrays = {
         "nats": Array(fit.kl, ("sensor",), "nat"),
         "z": Array(found.z, ("sensor",)),
-        "cut": Array(np.float64(found.cuts["gate"]), (), "nat"),
+        "cut": Array(np.array(found.cuts["gate"]), (), "nat"),
         "encoding": Array(found.encoding, ("sensor",)),
         "combined": Array(found.combined, ("sensor",)),
         "selected": Array(found.selected, ("selected",)),
