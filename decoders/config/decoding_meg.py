@@ -57,12 +57,12 @@ class MegDecodingSettings(Settings):
     gate_lr: Positive = Field(0.05, description="Adam learning rate of the gate's logits.")
     readout_lr: Positive = Field(3e-3, description="Adam learning rate of the gate's read-out.")
     hidden: Count = Field(16, description="Dimensions of the gate's read-out.")
-    epochs: Count = Field(60, description="Passes of the gate over the training runs.")
+    epochs: Count = Field(40, description="Passes of the gate over the training runs.")
     folds: int = Field(
         4, ge=2, description="Cross-fitting folds over runs, or over parts of them where there are fewer."
     )
     n_null_gates: int = Field(
-        6, ge=1, description="Null pairings (text rolled in time): their maximum is the cut of the sensors."
+        4, ge=1, description="Null pairings (text rolled in time): their maximum is the cut of the sensors."
     )
     encoder_width: Count = Field(32, description="Channels of the convolutional encoder.")
     encoder_epochs: Count = Field(40, description="Passes of the encoder over the training runs; the best one is kept.")
