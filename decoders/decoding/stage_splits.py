@@ -58,8 +58,10 @@ def timing(runs: Sequence[TimedRun]) -> list[tuple[str, int, float, float]]:
     return [(run.stimulus, run.n_rows, run.start, run.tr) for run in runs]
 
 
-def _usable(job: Job, task: str | None) -> list[Usable]:
-    return usable_runs(read_manifest(job.input("manifest")), job.input("quality"), task)
+def _usable(job: Job, task: str | None, sensors: bool = False) -> list[Usable]:
+    """Return the usable runs of fMRI, or of MEG and EEG: both may have the task of one name."""
+    found = usable_runs(read_manifest(job.input("manifest")), job.input("quality"), task)
+    return [usable for usable in found if (usable.kind == "sensor") == sensors]
 
 
 def _planned(job: Job, usable: Sequence[Usable]) -> list[TimedRun]:
@@ -67,11 +69,11 @@ def _planned(job: Job, usable: Sequence[Usable]) -> list[TimedRun]:
     return planned(usable, preprocess.drop_volumes or 0, preprocess.high_pass_s)
 
 
-def _told(job: Job, task: str | None) -> tuple[list[Usable], list[str]]:
+def _told(job: Job, task: str | None, sensors: bool = False) -> tuple[list[Usable], list[str]]:
     """Return runs with words, and the names of all stimuli with words."""
     table = read_table(job.input("words"), text_columns=("stimulus", "word", "text"))
     stimuli = sorted(set(table["stimulus"]))
-    usable = [u for u in _usable(job, task) if u.row.stimulus in stimuli]
+    usable = [u for u in _usable(job, task, sensors) if u.row.stimulus in stimuli]
     return sorted(usable, key=lambda u: (u.row.subject, u.row.session, u.row.run, u.row.stimulus)), stimuli
 
 
@@ -109,11 +111,10 @@ def _across(job: Job) -> Declaration:
 
 def _meg(job: Job) -> Declaration:
     settings, meg = job.settings.decoding.meg, job.settings.preprocess.meg
-    usable, stimuli = _told(job, settings.task)
+    usable, stimuli = _told(job, settings.task, sensors=True)
     wanted = decodable_subjects(job.input("quality"), settings.task, settings.test_runs + 1, sensors=True)
     # The volumes that are dropped are of fMRI; so is the high-pass in seconds.
-    sensors = planned([u for u in usable if u.kind == "sensor"], 0, None)
-    runs = sensor_runs(sensors, meg, settings.response_s)
+    runs = sensor_runs(planned(usable, 0, None), meg, settings.response_s)
     parts = [[run for run in runs if run.subject == subject] for subject in wanted]
     parts = [part for part in parts if part]
     if not parts:

@@ -187,6 +187,30 @@ def test_filter_memory_is_that_of_the_filters():
     assert filter_memory(MegSettings(high_pass_hz=None)) == pytest.approx(6.6)
 
 
+def test_runs_of_fmri_with_the_same_task_stay_apart(tmp_path):
+    write_study(tmp_path, [recording(0, run, 0.6, seconds=20.0) for run in (1, 2)])
+    from decoders.data.manifest import read_manifest
+
+    rows = read_manifest(tmp_path / "manifest.tsv")
+    fmri = [dataclasses.replace(r, run_id=r.run_id.removesuffix("_meg"), modality="bold", sfreq=np.nan) for r in rows]
+    write_manifest(tmp_path / "manifest.tsv", [*rows, *fmri])
+    table = read_table(tmp_path / "quality.tsv", ("subject",))
+    volumes = table.assign(run_id=[r.run_id for r in fmri], kind="volume", tr=2.0, n_volumes=150, sfreq=None)
+    write_table(tmp_path / "quality.tsv", pd.concat([table, volumes]))
+    inputs = {name: [tmp_path / f"{name}.tsv"] for name in ("manifest", "quality", "words")}
+    of = parse_settings(
+        {
+            "study": "x", "data": {"source": "bids", "root": "."}, "preprocess": {},
+            "decoding": {"meg": MEG, "voxels": {"task": "story", "test_runs": 1}},
+        }
+    )  # fmt: skip
+    found = {}
+    for name in ("voxels", "meg"):
+        run_stage(SettingsSlice.of(f"splits-{name}", of), inputs, {"splits": tmp_path / f"{name}.json"})
+        found[name] = read_declaration(tmp_path / f"{name}.json").runs
+    assert [[run.tr for run in runs] for runs in found.values()] == [[2.0, 2.0], [0.02, 0.02]]
+
+
 def test_a_recording_that_does_not_fit_the_audit_is_refused(tmp_path):
     made = [recording(0, run, 0.6, seconds=SECONDS) for run in (1, 2, 3)]
     of = study(text=None, encoder_epochs=1, epochs=1)
