@@ -103,7 +103,7 @@ def test_verdicts_name_the_kind_of_recording(outputs):
     names = {name.partition(", split")[0] for name in found["analysis"]}
     assert {"meg window_3s: encoder, percentile", "meg text: beam, percentile"} <= names
     # fMRI of the same task has its own controls.
-    both = pd.concat([scores.assign(modality=np.nan), scores])
+    both = pd.concat([scores.assign(modality=np.nan), scores], ignore_index=True)
     twice = decoding_verdicts(both, 0.05)
     assert len(twice) == 2 * len(found)
     assert not twice["analysis"].duplicated().any()
