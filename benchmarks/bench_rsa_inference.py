@@ -1,6 +1,7 @@
-"""Bootstrap inference of RSA: 40 models, 15 subjects, 92 stimuli, 1,000 resamples, beside rsatoolbox.
+"""Inference of RSA by three bootstraps: 40 models, 15 subjects, 92 stimuli, 1,000 resamples, beside rsatoolbox.
 
-Run ``python benchmarks/bench_rsa_inference.py``; about a minute. rsatoolbox runs a few resamples of that size, and its
+Run ``python benchmarks/bench_rsa_inference.py``; a few minutes. Stimuli, subjects, or both at once are resampled, each
+time with all tests of the models and of their paired differences. rsatoolbox runs a few resamples of that size, and its
 cost is scaled to 1,000 (each resample costs the same): the result says so. CPU seconds of one thread.
 """
 
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from common import write_result
-from rsatoolbox.inference import eval_bootstrap, eval_dual_bootstrap
+from rsatoolbox.inference import eval_bootstrap, eval_bootstrap_pattern, eval_bootstrap_rdm, eval_dual_bootstrap
 from rsatoolbox.model import ModelFixed
 from rsatoolbox.rdm import RDMs
 from rsatoolbox.rdm import compare as rsatoolbox_compare
@@ -27,6 +28,11 @@ from decoders.stage import fix_threads
 from decoders.stats.resampling import draw_counts
 
 N_MODELS, N_SUBJECTS, N_STIMULI, N_RESAMPLES = 40, 15, 92, 1000
+REFERENCES = {
+    "stimuli": ("eval_bootstrap_pattern", eval_bootstrap_pattern),
+    "subjects": ("eval_bootstrap_rdm", eval_bootstrap_rdm),
+    "both": ("eval_bootstrap", eval_bootstrap),
+}
 
 
 def data(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -44,9 +50,10 @@ def seconds(work: Callable[[], Any]) -> tuple[float, Any]:
     return time.process_time() - start, result
 
 
-def all_contrasts(models: np.ndarray, recorded: np.ndarray, resampled: np.ndarray, rng: np.random.Generator) -> int:
+def ours(models: np.ndarray, recorded: np.ndarray, counts: np.ndarray, kind: str, rng: np.random.Generator) -> int:
     """Return the number of tests: every model by itself, and every pair with the correction over the family."""
-    subjects, _ = draw_all(N_SUBJECTS, [], N_RESAMPLES, rng)
+    resampled = resampled_scores(models, recorded, counts, "spearman") if kind != "subjects" else None
+    subjects = draw_all(N_SUBJECTS, [], N_RESAMPLES, rng)[0] if kind != "stimuli" else None
     scores = Scores(compare(models, recorded, "spearman"), resampled, N_STIMULI, subjects)
     units = [Model(f"m{i}", {"": i}) for i in range(N_MODELS)]
     single = [contrast(scores, model) for model in units]
@@ -76,29 +83,33 @@ def _rdms(vectors: list[np.ndarray]) -> list[Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--reference-resamples", type=int, default=20, help="Resamples of rsatoolbox; 0 for none.")
+    parser.add_argument("--reference-resamples", type=int, default=20, help="Resamples of rsatoolbox.")
     n_reference = parser.parse_args().reference_resamples
     fix_threads(1)
     rng = np.random.default_rng(0)
     models, recorded = data(rng)
     counts = draw_counts(N_STIMULI, N_RESAMPLES, rng)
-    boot_s, resampled = seconds(lambda: resampled_scores(models, recorded, counts, "spearman"))
-    test_s, n_tests = seconds(lambda: all_contrasts(models, recorded, resampled, rng))
-    result = {
-        "models": N_MODELS, "subjects": N_SUBJECTS, "stimuli": N_STIMULI, "resamples": N_RESAMPLES, "tests": n_tests,
-        "bootstrap_cpu_s": round(boot_s, 2), "tests_cpu_s": round(test_s, 2), "total_cpu_s": round(boot_s + test_s, 2),
-        "largest_difference_from_rsatoolbox": largest_difference(models, recorded, counts[:5], resampled[:5]),
+    found = resampled_scores(models, recorded, counts[:5], "spearman")
+    result: dict[str, Any] = {
+        "models": N_MODELS, "subjects": N_SUBJECTS, "stimuli": N_STIMULI, "resamples": N_RESAMPLES,
+        "largest_difference_from_rsatoolbox": largest_difference(models, recorded, counts[:5], found),
+        "rsatoolbox_resamples_run": n_reference,
     }  # fmt: skip
-    if n_reference:
-        fixed = [ModelFixed(f"m{i}", model) for i, model in enumerate(models)]
-        reference = RDMs(recorded)
-        for name, function in (("eval_bootstrap", eval_bootstrap), ("eval_dual_bootstrap", eval_dual_bootstrap)):
-            cost, _ = seconds(lambda f=function: f(fixed, reference, method="spearman", N=n_reference))  # type: ignore[misc]
-            result[f"rsatoolbox_{name}_resamples_run"] = n_reference
-            result[f"rsatoolbox_{name}_cpu_s_run"] = round(cost, 2)
-            scaled = cost * N_RESAMPLES / n_reference
-            result[f"rsatoolbox_{name}_cpu_s_scaled_to_{N_RESAMPLES}"] = round(scaled, 1)
-            result[f"times_faster_than_{name}"] = round(scaled / (boot_s + test_s), 1)
+    fixed, reference = [ModelFixed(f"m{i}", model) for i, model in enumerate(models)], RDMs(recorded)
+    for kind, (name, function) in REFERENCES.items():
+        own_s, n_tests = seconds(lambda k=kind: ours(models, recorded, counts, k, rng))  # type: ignore[misc]
+        other_s, _ = seconds(lambda f=function: f(fixed, reference, method="spearman", N=n_reference))  # type: ignore[misc]
+        scaled = other_s * N_RESAMPLES / n_reference
+        result[kind] = {
+            "tests": n_tests, "cpu_s": round(own_s, 2), "rsatoolbox": name, "rsatoolbox_cpu_s_run": round(other_s, 2),
+            f"rsatoolbox_cpu_s_scaled_to_{N_RESAMPLES}": round(scaled, 1), "times_faster": round(scaled / own_s, 1),
+        }  # fmt: skip
+        print(kind, result[kind], flush=True)
+    both = result["both"]["cpu_s"]
+    dual_s, _ = seconds(lambda: eval_dual_bootstrap(fixed, reference, method="spearman", N=n_reference))
+    result["dual_bootstrap_of_rsatoolbox"] = {
+        "rsatoolbox_cpu_s_run": round(dual_s, 2), "times_faster": round(dual_s * N_RESAMPLES / n_reference / both, 1),
+    }  # fmt: skip
     command = f"python benchmarks/bench_rsa_inference.py --reference-resamples {n_reference}"
     print(f"{write_result('rsa_inference', command, result)}: {result}")
 

@@ -57,6 +57,8 @@ _GATE = tuple(
 )  # fmt: skip
 
 _COMPARED = (*(f"alignment.{name}" for name in ("layers", "models", "correction", "n_bootstrap")), "seed")
+# MEG at single times, as points of the map of RDMs and as models of the searchlight.
+_TIMES = ("alignment.fusion.stimuli", "alignment.fusion.map_times_ms")
 
 STAGES: dict[str, Stage] = {
     "simulate": Stage("decoders.simulate.stage", ("data.phantom", "data.mirror")),
@@ -132,13 +134,40 @@ STAGES: dict[str, Stage] = {
         "decoders.alignment.stage_rdms",
         ("alignment.recordings", "alignment.task", "alignment.regions", "alignment.rdm"),
     ),
-    "align": Stage("decoders.alignment.stage", (*_COMPARED, "alignment.comparators", "alignment.weighted_halves")),
+    "align": Stage(
+        "decoders.alignment.stage",
+        (*_COMPARED, "alignment.comparators", "alignment.weighted_halves", *_TIMES),
+    ),
     "align-encoding": Stage(
         "decoders.alignment.encoding.stage",
         (*_COMPARED, *(f"alignment.{key}" for key in ("task", "regions", "controls", "encoding"))),
     ),
+    "fusion": Stage(
+        "decoders.alignment.fusion.stage",
+        (
+            *_COMPARED,
+            *(f"alignment.{key}" for key in ("comparators", "alpha")),
+            *(f"alignment.fusion.{key}" for key in ("n_permutations", "reference", "stimuli", "models")),
+        ),
+    ),
+    "rdms-time": Stage(
+        "decoders.alignment.timed.stage_rdms",
+        (
+            "alignment.rdm",
+            *(f"alignment.time.{key}" for key in ("task", "window_s", "ignore", "noise", "folds", "n_folds")),
+        ),
+    ),
+    "align-time": Stage(
+        "decoders.alignment.timed.stage",
+        (
+            *(f"alignment.{key}" for key in ("layers", "models", "comparators", "alpha", "n_bootstrap")),
+            *(f"alignment.time.{key}" for key in ("statistic", "cluster_p", "n_permutations")),
+            "seed",
+        ),
+    ),
     "searchlight-models": Stage(
-        "decoders.alignment.stage_searchlight_models", ("alignment.layers", "alignment.models")
+        "decoders.alignment.stage_searchlight_models",
+        ("alignment.layers", "alignment.models", "alignment.comparators", *_TIMES),
     ),
     "searchlight": Stage(
         "decoders.alignment.stage_searchlight",

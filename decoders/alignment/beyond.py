@@ -27,7 +27,7 @@ def beyond_controls(
     models: Models,
     rdms: Mapping[str, NDArray[np.float64]],
     scores: Mapping[str, Scores],
-    counts: NDArray[np.int64] | None,
+    resampled: Parts | None,
     plan: Plan,
     rng: np.random.Generator,
 ) -> list[pd.DataFrame]:
@@ -39,8 +39,8 @@ def beyond_controls(
     rdms : mapping of region to array of shape (n_subjects, n_pairs)
     scores : mapping of region to Scores
         For the resampled subjects and seeds.
-    counts : array of shape (n_resamples, n_stimuli) or None
-        Of the very resamples of the stimuli behind `scores`.
+    resampled : Parts or None
+        Of `held_controls`, in the very resamples of the stimuli behind `scores`, for all regions in their order.
     plan : Plan
     rng : Generator
 
@@ -50,24 +50,26 @@ def beyond_controls(
         Per region the partial scores, and unique and shared variance, with intervals and without p; none where there is
         no control or no other model.
     """
-    controls = [index for model in models.joined("control") for index in model.rows.values()]
-    others = models.joined("network", "user")
-    if not controls or not others:
+    held = held_controls(models)
+    if held is None:
         return []
-    held, n_stimuli = models.vectors[controls], next(iter(scores.values())).n_stimuli
-    # All regions at once: the models' ranks are the cost.
+    others, n_stimuli = models.joined("network", "user"), next(iter(scores.values())).n_stimuli
     together = np.concatenate([rdms[region] for region in scores])
-    once = np.ones((1, n_stimuli), dtype=np.int64)
-    full = partition(models.vectors, held, together, once, plan.comparator)
-    resampled = None if counts is None else partition(models.vectors, held, together, counts, plan.comparator)
+    full = partition(models.vectors, held, together, np.ones((1, n_stimuli), dtype=np.int64), plan.comparator)
     tables, start = [], 0
     for region, found in scores.items():
         stop = start + len(rdms[region])
         parts = {part: _scores(found, full, resampled, part, slice(start, stop)) for part in _PARTS}
-        tables += [_partial(region, others, parts["partial"], plan, rng, len(controls))]
+        tables += [_partial(region, others, parts["partial"], plan, rng, len(held))]
         tables += [_variance(region, others, parts, plan, rng)]
         start = stop
     return tables
+
+
+def held_controls(models: Models) -> NDArray[np.float64] | None:
+    """Return the control RDMs (n_controls, n_pairs) that are held constant; None without them, or without a model."""
+    controls = [index for model in models.joined("control") for index in model.rows.values()]
+    return models.vectors[controls] if controls and models.joined("network", "user") else None
 
 
 def _scores(found: Scores, full: Parts, resampled: Parts | None, part: str, subjects: slice) -> Scores:
@@ -81,8 +83,8 @@ def _partial(
     tested = [contrast(scores, model) for model in others]
     note = f"partial {PLAIN[plan.comparator]}, {n_controls} control RDMs held constant together; {_UNTESTED}"
     name = f"models beyond linear mixtures of the control RDMs, {region}"
-    table = contrast_family(name, region, tested, scores, plan, rng, note=note)
-    return table.assign(analysis=PARTIAL, reference="all controls", p=np.nan, p_corrected=np.nan)
+    table = contrast_family(name, region, tested, scores, plan, rng, None, note, PARTIAL)
+    return table.assign(reference="all controls")
 
 
 def _variance(
@@ -94,5 +96,4 @@ def _variance(
             item = contrast(parts[part], model)
             found.append(None if item is None else replace(item, reference=words))
     name, note = f"explained variance, {region}", _UNTESTED
-    table = contrast_family(name, region, found, parts["unique"], plan, rng, note=note)
-    return table.assign(analysis=VARIANCE, p=np.nan, p_corrected=np.nan)
+    return contrast_family(name, region, found, parts["unique"], plan, rng, None, note, VARIANCE)

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.alignment.comparators import RSATOOLBOX_NAMES, tau_a
-from decoders.alignment.ranks import RankedRDMs
+from decoders.alignment.partial import PLAIN, Parts, partition
+from decoders.alignment.resampled import Resampled, resample
 
 _FAST = ("spearman", "rho_a", "pearson", "cosine")
-_NUMBERS_AT_ONCE = 20_000_000
 
 
 def resampled_scores(
@@ -38,65 +38,48 @@ def resampled_scores(
     array of shape (n_resamples, n_models, n_recorded)
         Not a number where a resample leaves an RDM constant.
     """
+    if comparator not in _FAST:
+        return np.array([_expanded_scores(models, recorded, count, comparator) for count in counts])
     scores = np.empty((len(counts), len(models), len(recorded)))
-    step = max(1, _NUMBERS_AT_ONCE // models.shape[1])
-    for start in range(0, len(models), step):
-        part = slice(start, start + step)
-        scores[:, part] = _chunk_scores(models[part], recorded, counts, comparator)
+    for part in resample(models, recorded, counts, PLAIN[comparator]):
+        scores[part.resamples, part.chosen] = _scores(part, comparator)
     return scores
 
 
-def _chunk_scores(
-    models: NDArray[np.float64], recorded: NDArray[np.float64], counts: NDArray[np.int64], comparator: str
-) -> NDArray[np.float64]:
-    rows, columns = np.triu_indices(counts.shape[1], 1)
-    ranked = (RankedRDMs(models), RankedRDMs(recorded)) if comparator in ("spearman", "rho_a") else None
-    scores = np.empty((len(counts), len(models), len(recorded)))
-    for number, count in enumerate(counts.astype(np.float64)):
-        if comparator not in _FAST:
-            scores[number] = _expanded_scores(models, recorded, count.astype(np.int64), comparator)
-            continue
-        # Only pairs of different stimuli have a place in the condensed RDM, so copies are dropped here.
-        weights = count[rows] * count[columns]
-        pairs = np.flatnonzero(weights)
-        if ranked is not None:
-            first, second = (table.ranks(weights, pairs) for table in ranked)
-        else:
-            first, second = models[:, pairs], recorded[:, pairs]
-        scores[number] = weighted_similarity(first, second, weights[pairs], comparator)
-    return scores
-
-
-def weighted_similarity(
-    first: NDArray[np.float64], second: NDArray[np.float64], weights: NDArray[np.float64], comparator: str
-) -> NDArray[np.float64]:
-    """Return a correlation or cosine in which each pair counts as often as its weight says.
+def scores_and_parts(
+    models: NDArray[np.float64],
+    controls: NDArray[np.float64],
+    recorded: NDArray[np.float64],
+    counts: NDArray[np.int64],
+    comparator: str,
+) -> tuple[NDArray[np.float64], Parts]:
+    """Return `resampled_scores` and `decoders.alignment.partial.partition`, with every RDM ranked once for both.
 
     Parameters
     ----------
-    first : array of shape (n_first, n_pairs)
-        Values, or weighted ranks for the rank comparators.
-    second : array of shape (n_second, n_pairs)
-    weights : array of shape (n_pairs,)
-    comparator : {"spearman", "rho_a", "pearson", "cosine"}
-
-    Returns
-    -------
-    array of shape (n_first, n_second)
+    models : array of shape (n_models, n_pairs)
+    controls : array of shape (n_controls, n_pairs)
+    recorded : array of shape (n_recorded, n_pairs)
+    counts : array of shape (n_resamples, n_stimuli)
+    comparator : str
     """
-    total = weights.sum()
-    if comparator != "cosine":
-        first = first - (first @ weights / total)[:, None]
-        second = second - (second @ weights / total)[:, None]
-    products = (first * weights) @ second.T
-    if comparator == "rho_a":
-        return np.asarray(products * 12 / (total**3 - total))
-    norms = np.outer(_norms(first, weights), _norms(second, weights))
-    return np.asarray(np.divide(products, norms, out=np.full(products.shape, np.nan), where=norms > 0))
+    if comparator not in _FAST:
+        scores = resampled_scores(models, recorded, counts, comparator)
+        return scores, partition(models, controls, recorded, counts, comparator)
+    scores = np.empty((len(counts), len(models), len(recorded)))
+    parts = Parts.empty(scores.shape)
+    for part in resample(models, recorded, counts, PLAIN[comparator], controls):
+        scores[part.resamples, part.chosen] = _scores(part, comparator)
+        parts.put(part)
+    return scores, parts
 
 
-def _norms(vectors: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(np.sqrt(np.einsum("ij,ij,j->i", vectors, vectors, weights)))
+def _scores(part: Resampled, comparator: str) -> NDArray[np.float64]:
+    if comparator != "rho_a":
+        return part.similarity
+    total = part.recorded.weights.sum(axis=1)[:, None, None]
+    # Of doubled ranks, hence 12 / 4.
+    return np.asarray(part.products * 3 / (total**3 - total))
 
 
 def _expanded_scores(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from decoders.alignment.comparators import compare, pool
+from decoders.alignment.comparators import comparable, compare, embed
 
 
 def noise_ceiling(rdms: NDArray[np.float64], comparator: str) -> tuple[float, float]:
@@ -31,8 +31,12 @@ def noise_ceiling(rdms: NDArray[np.float64], comparator: str) -> tuple[float, fl
     n_subjects = len(rdms)
     if n_subjects < 2:
         return float("nan"), float("nan")
-    high = compare(pool(rdms, comparator)[None], rdms, comparator).mean()
-    others = ~np.eye(n_subjects, dtype=bool)
-    pooled = [pool(rdms[rest], comparator)[None] for rest in others]
-    low = [compare(rest, rdm[None], comparator)[0, 0] for rest, rdm in zip(pooled, rdms, strict=True)]
+    scaled = comparable(rdms, comparator)
+    total = scaled.sum(axis=0)
+    high = compare(total[None] / n_subjects, rdms, comparator).mean()
+    others = (total - scaled) / (n_subjects - 1)
+    if comparator == "tau_a":
+        low = [compare(rest[None], rdm[None], comparator)[0, 0] for rest, rdm in zip(others, rdms, strict=True)]
+    else:
+        low = np.einsum("sp,sp->s", embed(others, comparator), embed(rdms, comparator))
     return float(np.mean(low)), float(high)

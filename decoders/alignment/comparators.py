@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial.distance import squareform
-from scipy.stats import rankdata
 
 from decoders.alignment.ranks import midranks
 
@@ -89,11 +88,16 @@ def pool(rdms: NDArray[np.float64], comparator: str) -> NDArray[np.float64]:
     For rank comparators the mean of the ranked RDMs (which the comparator ranks again), for the
     others the mean after each RDM was brought to equal scale, as rsatoolbox pools them.
     """
+    return np.asarray(comparable(rdms, comparator).mean(axis=0))
+
+
+def comparable(rdms: NDArray[np.float64], comparator: str) -> NDArray[np.float64]:
+    """Return RDMs (n_rdms, n_pairs) as `pool` averages them: ranked, or brought to equal scale."""
     if comparator in RANKED:
-        return np.asarray(rankdata(rdms, axis=1).mean(axis=0))
+        return midranks(rdms)
     centre = 0.0 if comparator in ("cosine", "cosine_cov") else rdms.mean(axis=1, keepdims=True)
     centred = rdms - centre
-    return np.asarray((centred / np.sqrt((centred**2).mean(axis=1, keepdims=True))).mean(axis=0))
+    return np.asarray(centred / np.sqrt((centred**2).mean(axis=1, keepdims=True)))
 
 
 def _doubly_centred(vectors: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from decoders.stats.resampling import Factors, crossed_variance, draw_counts, effective_df, factor_sets
 
 MIN_STIMULI = 10
+Draws = dict[Factors, NDArray[np.float64]]
+# Standard deviation of a score below which there is nothing but rounding.
+_ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,31 @@ class Scores:
     subject_counts: NDArray[np.int64] | None
     seed_counts: dict[int, NDArray[np.int64]] = field(default_factory=dict)
     stimuli_fixed: str = ""
+    _kept: dict[tuple[tuple[int, ...], bool], Draws] = field(
+        init=False, default_factory=dict, repr=False, compare=False
+    )
+
+    def draws(self, rows: Sequence[int], stimuli: bool = True) -> Draws:
+        """Return the bootstrap means of a model, kept for its next contrast.
+
+        Parameters
+        ----------
+        rows : sequence of int
+            One row per seed.
+        stimuli : bool
+            Whether stimuli are resampled at all.
+
+        Returns
+        -------
+        dict of frozenset of str to array of shape (n_resamples,)
+            By the factors that are resampled, every subset of those that can be (the empty one: of length 1).
+        """
+        key = tuple(rows), stimuli
+        if key not in self._kept:
+            chosen = list(rows)
+            resampled = self.resampled[:, chosen] if stimuli and self.resampled is not None else None
+            self._kept[key] = _all_draws(self, self.full[chosen], resampled)
+        return self._kept[key]
 
 
 def draw_all(
@@ -118,19 +146,18 @@ def contrast(scores: Scores, first: Model, second: Model | None = None) -> Contr
     rows = _paired_rows(first, second)
     if rows is None:
         return None
-    full = _difference(scores.full, *rows)
-    resampled = None if scores.resampled is None else _difference(scores.resampled, *rows)
-    return evaluate(scores, first.name, "" if second is None else second.name, full, resampled)
+    own = scores.draws(rows[0])
+    draws = own if rows[1] is None else _less(own, scores.draws(rows[1]))
+    reference, n_seeds = "" if second is None else second.name, max(len(part or ()) for part in rows)
+    return _from_draws(scores, first.name, reference, draws, n_seeds)
 
 
 def region_contrast(scores: Scores, other: Scores, model: Model, reference: str) -> Contrast:
     """Return the score of a model in one region less that in another, paired within subject and stimulus sample."""
     rows = list(model.rows.values())
-    full = _difference(scores.full, rows, None) - _difference(other.full, rows, None)
-    if scores.resampled is None or other.resampled is None:
-        return evaluate(scores, model.name, reference, full, None)
-    resampled = _difference(scores.resampled, rows, None) - _difference(other.resampled, rows, None)
-    return evaluate(scores, model.name, reference, full, resampled)
+    both = scores.resampled is not None and other.resampled is not None
+    draws = _less(scores.draws(rows, both), other.draws(rows, both))
+    return _from_draws(scores, model.name, reference, draws, len(rows))
 
 
 def _paired_rows(first: Model, second: Model | None) -> tuple[list[int], list[int] | None] | None:
@@ -142,9 +169,14 @@ def _paired_rows(first: Model, second: Model | None) -> tuple[list[int], list[in
     return ([first.rows[seed] for seed in shared], [second.rows[seed] for seed in shared]) if shared else None
 
 
-def _difference(table: NDArray[np.float64], first: list[int], second: list[int] | None) -> NDArray[np.float64]:
-    """Return values (…, n_seeds, n_subjects)."""
-    return table[..., first, :] if second is None else table[..., first, :] - table[..., second, :]
+def _less(first: Draws, second: Draws) -> Draws:
+    """Return the draws of a difference: the difference of the draws, since all models are drawn alike."""
+    return {chosen: _at(first, chosen) - _at(second, chosen) for chosen in {**first, **second}}
+
+
+def _at(draws: Draws, factors: Factors) -> NDArray[np.float64]:
+    # A model without seeds is the same whichever seeds are drawn.
+    return draws[factors] if factors in draws else draws[factors - {"seeds"}]
 
 
 def evaluate(
@@ -164,45 +196,43 @@ def evaluate(
     -------
     Contrast
     """
-    n_seeds, n_subjects = full.shape
-    levels = {}
-    if resampled is not None:
-        levels["stimuli"] = scores.n_stimuli
-    if scores.subject_counts is not None:
-        levels["subjects"] = n_subjects
-    if n_seeds > 1:
-        levels["seeds"] = n_seeds
-    estimate = float(full.mean())
+    return _from_draws(scores, model, reference, _all_draws(scores, full, resampled), len(full))
+
+
+def _from_draws(scores: Scores, model: str, reference: str, draws: Draws, n_seeds: int) -> Contrast:
+    numbers = {"stimuli": scores.n_stimuli, "subjects": scores.full.shape[1], "seeds": n_seeds}
+    levels = {name: n for name, n in numbers.items() if frozenset({name}) in draws}
+    estimate = float(draws[frozenset()][0])
     if not levels:
         return Contrast(model, reference, estimate, float("nan"), 0, np.zeros(0), n_seeds)
-    draws = {chosen: _draws(scores, chosen, full, resampled) for chosen in factor_sets(levels)}
-    joint = draws[frozenset(levels)]
-    parts = {key: float(np.nanvar(values, ddof=1)) for key, values in draws.items()}
+    sets = factor_sets(levels)
+    table = np.stack([draws[chosen] for chosen in sets])
+    missing = ~np.isfinite(table)
+    spread = np.nanvar(table, axis=1, ddof=1) if missing.any() else table.var(axis=1, ddof=1)
+    # What rounding leaves between two copies of a model is no variance.
+    spread = np.where(spread > _ROUNDING**2, spread, 0.0)
+    parts = {chosen: float(value) for chosen, value in zip(sets, spread, strict=True)}
     variance = float(crossed_variance(parts, levels))
-    lost = int((~np.isfinite(joint)).sum())
     df = effective_df(variance, parts, levels)
-    return Contrast(model, reference, estimate, variance, df, joint, n_seeds, lost)
+    return Contrast(model, reference, estimate, variance, df, table[-1], n_seeds, int(missing[-1].sum()))
 
 
-def _draws(
-    scores: Scores, factors: Factors, full: NDArray[np.float64], resampled: NDArray[np.float64] | None
-) -> NDArray[np.float64]:
-    """Return bootstrap means (n_resamples,) when exactly these factors are resampled."""
+def _all_draws(scores: Scores, full: NDArray[np.float64], resampled: NDArray[np.float64] | None) -> Draws:
+    """Return bootstrap means by the factors that are resampled (none: length 1), from values per seed and subject."""
     n_seeds, n_subjects = full.shape
-    values = resampled if "stimuli" in factors and resampled is not None else full[None]
-    if "subjects" in factors and scores.subject_counts is not None:
-        by_seed = np.einsum("bks,bs->bk", *_matched(values, scores.subject_counts)) / n_subjects
-    else:
-        by_seed = values.mean(axis=2)
-    if "seeds" in factors:
-        by_seed, counts = _matched(by_seed, scores.seed_counts[n_seeds])
-        return np.asarray(np.einsum("bk,bk->b", by_seed, counts) / n_seeds)
-    return np.asarray(by_seed.mean(axis=1))
-
-
-def _matched(values: NDArray[np.float64], counts: NDArray[np.int64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    shape = (len(counts), *values.shape[1:])
-    return np.broadcast_to(values, shape), counts.astype(np.float64)
+    by_seed: Draws = {frozenset(): full.mean(axis=1)[None]}
+    if resampled is not None:
+        by_seed[frozenset({"stimuli"})] = resampled.mean(axis=2)
+    if scores.subject_counts is not None:
+        weights = scores.subject_counts / n_subjects
+        by_seed[frozenset({"subjects"})] = weights @ full.T
+        if resampled is not None:
+            by_seed[frozenset({"stimuli", "subjects"})] = (resampled @ weights[:, :, None])[:, :, 0]
+    draws = {factors: values.mean(axis=1) for factors, values in by_seed.items()}
+    if n_seeds > 1:
+        counts = scores.seed_counts[n_seeds] / n_seeds
+        draws |= {factors | {"seeds"}: (values * counts).sum(axis=1) for factors, values in by_seed.items()}
+    return draws
 
 
 def method_sentence(scores: Scores, contrasts: Sequence[Contrast], comparator: str, n_resamples: int) -> str:

@@ -1,15 +1,15 @@
-"""How all models and regions lie to each other: distances between RDMs, and their map in two dimensions."""
+"""How all models, regions and MEG times lie to each other: distances between RDMs, and their map in two dimensions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from decoders.alignment.comparators import compare, pool
-from decoders.alignment.models import Models
+from decoders.alignment.models import ModelRow, Models
 
 
 def second_order_distances(vectors: NDArray[np.float64], comparator: str) -> NDArray[np.float64]:
@@ -46,23 +46,28 @@ def classical_mds(distances: NDArray[np.float64], n_dimensions: int = 2) -> tupl
     return points, float(kept.sum() / total) if total > 0 else float("nan")
 
 
-def geometry_table(models: Models, recorded: Mapping[str, NDArray[np.float64]], comparator: str) -> pd.DataFrame:
-    """Return one row per ordered pair of models (means over seeds) and regions (means over subjects).
+def geometry_table(
+    models: Models, recorded: Mapping[str, NDArray[np.float64]], comparator: str, times: Sequence[ModelRow] = ()
+) -> pd.DataFrame:
+    """Return one row per ordered pair of models (means over seeds), regions and MEG times (means over subjects).
 
     Parameters
     ----------
     models : Models
     recorded : mapping of region to array of shape (n_subjects, n_pairs)
     comparator : str
+    times : sequence of ModelRow
+        RDMs of MEG at single times.
 
     Returns
     -------
     DataFrame
-        Columns of `geometry`: item and its kind (recorded, control, network, user), x and y of its point, other,
+        Columns of `geometry`: item and its kind (recorded, time, control, network, user), x and y of its point, other,
         distance (1 - comparator), share (of the points' configuration in the distances), comparator. RDMs that are
         constant have no distance and are left out.
     """
     items = {("recorded", f"recorded:{region}"): pool(rdms, comparator) for region, rdms in recorded.items()}
+    items |= {("time", row.name): row.rdm for row in times if row.rdm is not None}
     for kind in ("control", "network", "user"):
         for model in models.joined(kind):
             items[kind, model.name] = pool(models.vectors[list(model.rows.values())], comparator)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -86,13 +86,13 @@ def permutation_family(
     observed = np.array([item.estimate for item in tested])
     p = permutation_p(observed, null)
     corrected = max_statistic(observed, null) if plan.correction == "max" else fdr(p)
-    table = _rows(name, region, tested, scores, plan)
+    columns = _columns_of(name, region, tested, scores, plan)
     method = f"{plan.comparator}; {len(null)} permutations of the stimulus labels of the model, one-sided"
     interval = method_sentence(scores, tested, plan.comparator, plan.n_resamples).split("; ", 1)[1]
-    table["p"], table["p_corrected"], table["null_mean"] = p, corrected, null.mean(axis=0)
-    table["method"] = f"{method}; {_correction(plan, len(tested))}; interval: {interval.replace(', t-test', ', t')}"
-    table["contrast"], table["reference"] = table["contrast"] + " - chance", "chance"
-    return table
+    columns |= {"p": p, "p_corrected": corrected, "null_mean": null.mean(axis=0)}
+    columns["contrast"] = [f"{item.name} - chance" for item in tested]
+    method = f"{method}; {_correction(plan, len(tested))}; interval: {interval.replace(', t-test', ', t')}"
+    return _table(columns, method=method, reference="chance")
 
 
 def contrast_family(
@@ -102,8 +102,9 @@ def contrast_family(
     scores: Scores,
     plan: Plan,
     rng: np.random.Generator,
-    alternative: Alternative = "two-sided",
+    alternative: Alternative | None = "two-sided",
     note: str = "",
+    analysis: str = "rsa",
 ) -> pd.DataFrame:
     """Test differences by their corrected bootstrap variance.
 
@@ -116,9 +117,11 @@ def contrast_family(
     plan : Plan
     rng : Generator
         For the simulated maximum.
-    alternative : {"two-sided", "greater"}
+    alternative : {"two-sided", "greater"} or None
+        None: intervals alone, no test.
     note : str
         Appended to the method.
+    analysis : str
 
     Returns
     -------
@@ -126,21 +129,24 @@ def contrast_family(
         Empty where there is no contrast.
     """
     tested = [item for item in contrasts if item is not None and np.isfinite(item.estimate)]
-    table = _rows(name, region, tested, scores, plan)
-    if not tested:
-        return table
-    p = _p(tested, alternative)
+    columns = _columns_of(name, region, tested, scores, plan)
+    sentence = [method_sentence(scores, tested, plan.comparator, plan.n_resamples)]
+    if alternative is not None and tested:
+        columns["p"] = _p(tested, alternative)
+        columns["p_corrected"] = _corrected(columns["p"], tested, plan, rng, alternative)
+        sentence[0] += f"; {'two-sided' if alternative == 'two-sided' else 'one-sided (greater)'}"
+        sentence.append(_correction(plan, len(tested)))
+    return _table(columns, method="; ".join([*sentence, *([note] if note else [])]), analysis=analysis)
+
+
+def _corrected(
+    p: NDArray[np.float64], tested: Sequence[Contrast], plan: Plan, rng: np.random.Generator, alternative: Alternative
+) -> NDArray[np.float64]:
     if plan.correction == "fdr":
-        corrected = fdr(p)
-    elif len(tested[0].draws):
-        corrected = max_correlated(p, np.column_stack([item.draws for item in tested]), rng, alternative)
-    else:
-        corrected = np.full(len(p), np.nan)
-    table["p"], table["p_corrected"] = p, corrected
-    sided = "two-sided" if alternative == "two-sided" else "one-sided (greater)"
-    sentence = method_sentence(scores, tested, plan.comparator, plan.n_resamples)
-    table["method"] = "; ".join([f"{sentence}; {sided}", _correction(plan, len(tested)), *([note] if note else [])])
-    return table
+        return fdr(p)
+    if not len(tested[0].draws):
+        return np.full(len(p), np.nan)
+    return max_correlated(p, np.column_stack([item.draws for item in tested]), rng, alternative)
 
 
 def all_pairs(scores: Scores, models: Sequence[Model]) -> list[Contrast | None]:
@@ -183,28 +189,41 @@ def _statistic(item: Contrast) -> float:
 
 
 def _p(tested: Sequence[Contrast], alternative: Alternative) -> NDArray[np.float64]:
-    estimates, variances, df = _columns(tested)
+    estimates, variances, df = _numbers(tested)
     return np.where(df > 0, t_test(estimates, variances, np.maximum(df, 1), alternative), np.nan)
 
 
-def _columns(tested: Sequence[Contrast]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _numbers(tested: Sequence[Contrast]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     estimates = np.array([item.estimate for item in tested], dtype=np.float64)
     variances = np.array([item.variance for item in tested], dtype=np.float64)
     return estimates, variances, np.array([item.df for item in tested], dtype=np.float64)
 
 
-def _rows(name: str, region: str, tested: Sequence[Contrast], scores: Scores, plan: Plan) -> pd.DataFrame:
-    estimates, variances, df = _columns(tested)
+def _columns_of(name: str, region: str, tested: Sequence[Contrast], scores: Scores, plan: Plan) -> dict[str, Any]:
+    """Return all columns of a family, in order; what all rows share as a single value."""
+    estimates, variances, df = _numbers(tested)
     low, high = t_interval(estimates, variances, np.maximum(df, 1), plan.level)
-    return pd.DataFrame(
-        {
-            "family": name, "analysis": "rsa", "contrast": [item.name for item in tested], "region": region,
-            "time": np.nan, "estimate": estimates, "ci_low": low, "ci_high": high, "p": np.nan, "p_corrected": np.nan,
-            "n_subjects": scores.full.shape[1], "n_stimuli": scores.n_stimuli,
-            "n_seeds": [item.n_seeds for item in tested], "method": "", "null_mean": np.nan,
-            "model": [item.model for item in tested], "reference": [item.reference for item in tested],
-        }
-    )  # fmt: skip
+    return {
+        "family": name, "analysis": "rsa", "contrast": [item.name for item in tested], "region": region,
+        "time": np.nan, "estimate": estimates, "ci_low": low, "ci_high": high, "p": np.nan, "p_corrected": np.nan,
+        "n_subjects": scores.full.shape[1], "n_stimuli": scores.n_stimuli,
+        "n_seeds": np.array([item.n_seeds for item in tested], dtype=np.int64), "method": "", "null_mean": np.nan,
+        "model": [item.model for item in tested], "reference": [item.reference for item in tested],
+    }  # fmt: skip
+
+
+def _table(columns: dict[str, Any], **others: str) -> pd.DataFrame:
+    """Return the rows of a family; columns are filled here, since pandas is slow at it and families are many."""
+    columns, n = columns | others, len(columns["model"])
+    return pd.DataFrame({name: _filled(values, n) for name, values in columns.items()})
+
+
+def _filled(values: Any, n: int) -> NDArray[Any]:
+    if isinstance(values, np.ndarray):
+        return values
+    filled = np.empty(n, dtype=object if isinstance(values, str | list) else type(values))
+    filled[:] = values
+    return filled
 
 
 def _correction(plan: Plan, size: int) -> str:
@@ -231,15 +250,17 @@ def _permuted_scores(
     step = max(1, _PAIRS_AT_ONCE // len(target))
     for start in range(0, len(orders), step):
         part = orders[start : start + step]
-        null[start : start + step] = np.array([_relabelled(target, order) for order in part]) @ units.T
+        null[start : start + step] = _relabelled(target, part) @ units.T
     return null
 
 
-def _relabelled(target: NDArray[np.float64], order: NDArray[np.int64]) -> NDArray[np.float64]:
-    n = len(order)
+def _relabelled(target: NDArray[np.float64], orders: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return an embedded RDM under each relabelling (n_orders, n_stimuli)."""
+    n = orders.shape[1]
     if len(target) == n * n:
-        return np.asarray(target.reshape(n, n)[np.ix_(order, order)]).ravel()
-    return permute_pairs(target, order)
+        square = target.reshape(n, n)
+        return np.asarray(square[orders[:, :, None], orders[:, None]]).reshape(len(orders), -1)
+    return permute_pairs(target, orders)
 
 
 def _permuted_once(

@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from decoders.alignment.contrasts import Model
 from decoders.alignment.rdm import feature_rdm
 from decoders.errors import InputError, SettingsError
+from decoders.stats.permutation import pair_indices
 from decoders.store.arrays import read_arrays
 
-Kind = Literal["control", "user", "network"]
+Kind = Literal["control", "user", "network", "time"]
 Summary = Callable[[NDArray[Any], Sequence[str], str], NDArray[np.float64]]
 """From features (stimulus, unit), the names of the stimuli and whose they are, to a vector."""
 BASELINES = ("untrained", "random_features")
@@ -29,9 +30,9 @@ class ModelRow:
 
     Attributes
     ----------
-    kind : {"control", "user", "network"}
+    kind : {"control", "user", "network", "time"}
     rule : str
-        Learning rule, ``control:<name>`` or ``user:<name>``.
+        Learning rule, ``control:<name>``, ``user:<name>``, or ``meg:<ms>ms`` for MEG at one time.
     rdm : array of shape (n_pairs,) or None
         For encoding models the kernel in its place, of shape (n_stimuli ** 2,).
     architecture, seed, layer : str
@@ -96,7 +97,7 @@ def reorder(condensed: NDArray[Any], positions: NDArray[np.int64]) -> NDArray[np
     """Return a condensed RDM with its stimuli chosen and ordered by `positions`."""
     from scipy.spatial.distance import squareform
 
-    rows, columns = np.triu_indices(len(positions), 1)
+    rows, columns = pair_indices(len(positions))
     square = squareform(np.asarray(condensed, dtype=np.float64), checks=False)
     return np.asarray(square[positions[rows], positions[columns]])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from decoders.alignment.ranks import RankedRDMs
+from decoders.alignment.resampled import Resampled, Values, resample
 
 # What stands for comparators that are no plain correlation of vectors.
 PLAIN = {
@@ -37,6 +37,16 @@ class Parts:
     unique: NDArray[np.float64]
     shared: NDArray[np.float64]
 
+    @classmethod
+    def empty(cls, shape: tuple[int, ...]) -> Parts:
+        """Return tables to be filled by `put`."""
+        return cls(*np.empty((3, *shape)))
+
+    def put(self, part: Resampled) -> None:
+        """Fill in some models in some resamples."""
+        for table, values in zip((self.partial, self.unique, self.shared), _parts(part), strict=True):
+            table[part.resamples, part.chosen] = values
+
 
 def partition(
     models: NDArray[np.float64],
@@ -62,21 +72,35 @@ def partition(
     -------
     Parts
     """
-    plain = PLAIN[comparator]
-    rows, columns = np.triu_indices(counts.shape[1], 1)
-    sets = (models, controls, recorded)
-    ranked = [RankedRDMs(rdms) for rdms in sets] if plain == "spearman" else None
-    parts = []
-    for count in counts.astype(np.float64):
-        weights = count[rows] * count[columns]
-        pairs = np.flatnonzero(weights)
-        values = [table.ranks(weights, pairs) for table in ranked] if ranked else [rdms[:, pairs] for rdms in sets]
-        parts.append(_once(*(_unit(rdms, weights[pairs], plain != "cosine") for rdms in values)))
-    partial, unique, shared = (np.stack(part) for part in zip(*parts, strict=True))
-    return Parts(partial, unique, shared)
+    parts = Parts.empty((len(counts), len(models), len(recorded)))
+    for part in resample(models, recorded, counts, PLAIN[comparator], controls):
+        parts.put(part)
+    return parts
 
 
-def _unit(rdms: NDArray[np.float64], weights: NDArray[np.float64], centre: bool) -> NDArray[np.float64]:
+def _parts(part: Resampled) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    assert part.controls is not None
+    basis = basis_of(part.controls.units()).swapaxes(1, 2)
+    in_models, in_recorded = (_projected(values, basis) for values in (part.models, part.recorded))
+    left_models, left_recorded = (1 - (inside**2).sum(axis=2) for inside in (in_models, in_recorded))
+    # A constant RDM has norm 0 and nothing in common with any.
+    together = np.nan_to_num(part.similarity)
+    beyond = together - in_models @ in_recorded.swapaxes(1, 2)
+    usable = (left_models > _NOTHING_LEFT)[:, :, None] & (left_recorded > _NOTHING_LEFT)[:, None]
+    norms = np.sqrt(np.maximum(left_models, 0)[:, :, None] * np.maximum(left_recorded, 0)[:, None])
+    partial = np.divide(beyond, norms, out=np.full(beyond.shape, np.nan), where=usable)
+    unique = np.divide(beyond**2, left_models[:, :, None], out=np.full(beyond.shape, np.nan), where=usable)
+    return partial, unique, together**2 - unique
+
+
+def _projected(values: Values, basis: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return unit RDMs in the basis (n_resamples, n_pairs, n_axes), array (n_resamples, n_rdms, n_axes)."""
+    inside = values.table @ (basis * np.sqrt(values.weights)[:, :, None])
+    norms = values.norms[:, :, None]
+    return np.divide(inside, norms, out=np.zeros_like(inside), where=norms > 0)
+
+
+def unit_rows(rdms: NDArray[np.float64], weights: NDArray[np.float64], centre: bool) -> NDArray[np.float64]:
     """Return rows of norm 1 whose inner product is the weighted correlation or cosine; constant ones become 0."""
     if centre:
         rdms = rdms - (rdms @ weights / weights.sum())[:, None]
@@ -86,24 +110,10 @@ def _unit(rdms: NDArray[np.float64], weights: NDArray[np.float64], centre: bool)
     return np.asarray(np.divide(scaled, norms, out=np.zeros_like(scaled), where=norms > floor))
 
 
-def _once(
-    models: NDArray[np.float64], controls: NDArray[np.float64], recorded: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    basis = _basis(controls)
-    in_models, in_recorded = models @ basis.T, recorded @ basis.T
-    left_models = 1 - (in_models**2).sum(axis=1)
-    left_recorded = 1 - (in_recorded**2).sum(axis=1)
-    together = models @ recorded.T
-    beyond = together - in_models @ in_recorded.T
-    usable = (left_models > _NOTHING_LEFT)[:, None] & (left_recorded > _NOTHING_LEFT)
-    norms = np.sqrt(np.outer(np.maximum(left_models, 0), np.maximum(left_recorded, 0)))
-    missing = np.full(beyond.shape, np.nan)
-    partial = np.divide(beyond, norms, out=missing.copy(), where=usable)
-    unique = np.divide(beyond**2, left_models[:, None], out=missing.copy(), where=usable)
-    return partial, unique, together**2 - unique
+def basis_of(controls: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return orthonormal rows that span unit controls (..., n_controls, n_pairs); none where they are copies.
 
-
-def _basis(controls: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return orthonormal rows that span the controls; controls may be copies of each other."""
+    Rows of zeros stand in for what copies lack.
+    """
     _, singular, right = np.linalg.svd(controls, full_matrices=False)
-    return np.asarray(right[singular > 1e-8])
+    return np.where(singular[..., None] > 1e-8, right, 0.0)

@@ -1,4 +1,4 @@
-"""RDMs of recorded patterns (by rsatoolbox) and of network features, with patterns checked by name."""
+"""RDMs of recorded patterns (by rsatoolbox, but for correlation) and of network features; patterns checked by name."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.errors import InputError
+from decoders.stats.permutation import pair_indices
 
 # A full precision matrix of more features does not fit in memory: they are scaled one by one.
 MAX_NOISE_FEATURES = 2000
@@ -64,7 +65,7 @@ def correlation_rdm(patterns: NDArray[Any]) -> NDArray[np.float64]:
     centred = np.asarray(patterns, dtype=np.float64)
     centred = centred - centred.mean(axis=1, keepdims=True)
     centred /= np.sqrt((centred**2).sum(axis=1, keepdims=True))
-    rows, columns = np.triu_indices(len(centred), 1)
+    rows, columns = pair_indices(len(centred))
     return np.asarray(1.0 - (centred @ centred.T)[rows, columns])
 
 
@@ -113,14 +114,17 @@ def recorded_rdm(
         for mahalanobis.
     """
     labels = np.asarray(conditions, dtype=object)
-    missing = [name for name in order if name not in set(labels)]
+    known = set(labels)
+    missing = [name for name in order if name not in known]
     if missing:
         remedy = "Exclude the subject, or check its events."
         raise InputError(f"trials of all {len(order)} conditions", f"none of {', '.join(missing[:3])}", whose, remedy)
-    means = np.array([patterns[labels == name].mean(axis=0) for name in order], dtype=np.float64)
+    means = _means(patterns, labels, order)
     check_patterns(means, order, whose)
     if method == "crossnobis":
         return _crossnobis(np.asarray(patterns, dtype=np.float64), labels, np.asarray(runs, dtype=object), order, whose)
+    if method == "correlation":
+        return correlation_rdm(means)
     from rsatoolbox.data import Dataset
     from rsatoolbox.rdm import calc_rdm
 
@@ -129,6 +133,17 @@ def recorded_rdm(
         means, noise = _whitened(means, np.asarray(patterns, dtype=np.float64), labels, runs, order, whose)
     rdms: Any = calc_rdm(Dataset(means), method=method, noise=noise)
     return np.asarray(rdms.dissimilarities[0], dtype=np.float64)
+
+
+def _means(patterns: NDArray[Any], labels: NDArray[Any], order: Sequence[str]) -> NDArray[np.float64]:
+    """Return the mean pattern of each condition, (n_conditions, n_features)."""
+    place: dict[Any, list[int]] = {name: [] for name in order}
+    for index, label in enumerate(labels):
+        if label in place:
+            place[label].append(index)
+    if len({len(trials) for trials in place.values()}) == 1:
+        return np.asarray(patterns[np.array([place[name] for name in order])].mean(axis=1), dtype=np.float64)
+    return np.array([patterns[place[name]].mean(axis=0) for name in order], dtype=np.float64)
 
 
 def _whitened(
@@ -180,7 +195,7 @@ def _crossnobis(
     data = Dataset(values, obs_descriptors={"condition": codes, "run": folds})
     rdms: Any = calc_rdm(data, method="crossnobis", descriptor="condition", cv_descriptor="run", noise=noise)
     where = np.argsort(np.asarray(rdms.pattern_descriptors["condition"]))
-    rows, columns = np.triu_indices(len(order), 1)
+    rows, columns = pair_indices(len(order))
     return np.asarray(scale * rdms.get_matrices()[0][np.ix_(where, where)][rows, columns], dtype=np.float64)
 
 

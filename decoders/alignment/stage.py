@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from decoders.alignment.beyond import beyond_controls
-from decoders.alignment.bootstrap import resampled_scores
+from decoders.alignment.beyond import beyond_controls, held_controls
+from decoders.alignment.bootstrap import resampled_scores, scores_and_parts
 from decoders.alignment.ceilings import noise_ceiling
 from decoders.alignment.comparators import compare
 from decoders.alignment.contrasts import MIN_STIMULI, Scores, draw_all
 from decoders.alignment.families import all_families
+from decoders.alignment.fusion.maps import read_time_rows
 from decoders.alignment.geometry import geometry_table
 from decoders.alignment.inference import Plan
 from decoders.alignment.models import ModelRow, Models, Stimuli, check_layers, control_rows, network_rows, read_card
+from decoders.alignment.partial import Parts
+from decoders.alignment.recorded import Recorded, read_recorded
 from decoders.alignment.user_models import user_rows
 from decoders.alignment.weighted import weighted_families
 from decoders.errors import InputError
@@ -27,22 +29,6 @@ from decoders.stats.permutation import label_permutations
 from decoders.stats.resampling import draw_counts
 from decoders.store.arrays import Array, read_arrays, write_arrays
 from decoders.store.tables import write_table
-
-
-@dataclass(frozen=True)
-class Recorded:
-    """Recorded RDMs of one region.
-
-    Attributes
-    ----------
-    region : str
-    subjects : list of str
-    rdms : array of shape (n_subjects, n_pairs)
-    """
-
-    region: str
-    subjects: list[str]
-    rdms: NDArray[np.float64]
 
 
 def score_table(models: Models, recorded: Sequence[Recorded], comparators: Sequence[str]) -> pd.DataFrame:
@@ -86,8 +72,8 @@ def bootstrap_scores(
     counts: NDArray[np.int64] | None,
     plan: Plan,
     rng: np.random.Generator,
-) -> dict[str, Scores]:
-    """Return the scores per region, with stimuli resampled alike in all regions.
+) -> tuple[dict[str, Scores], Parts | None]:
+    """Return the scores per region, with stimuli resampled alike in all regions, and what lies beyond the controls.
 
     Parameters
     ----------
@@ -98,6 +84,13 @@ def bootstrap_scores(
         How often each stimulus is drawn; None where the stimuli are not resampled.
     plan : Plan
     rng : Generator
+
+    Returns
+    -------
+    scores : dict of str to Scores
+    parts : Parts or None
+        Of all regions, one behind the other, in the very resamples behind the scores; None where stimuli are not
+        resampled, or no controls are held.
     """
     numbers = [len(model.rows) for model in models.joined("network")]
     # Contrasts of rules with other seeds pair those in common, so any smaller number may occur.
@@ -105,16 +98,20 @@ def bootstrap_scores(
     # One draw for all regions with as many subjects, so that regions can be contrasted within subject.
     subject_draws = {n: draw_all(n, wanted, plan.n_resamples, rng) for n in sorted({len(r.subjects) for r in recorded})}
     together = np.concatenate([region.rdms for region in recorded])
-    resampled = None if counts is None else resampled_scores(models.vectors, together, counts, plan.comparator)
+    resampled, parts, held = None, None, held_controls(models)
+    if counts is not None and held is not None:
+        resampled, parts = scores_and_parts(models.vectors, held, together, counts, plan.comparator)
+    elif counts is not None:
+        resampled = resampled_scores(models.vectors, together, counts, plan.comparator)
     scores, start = {}, 0
     for region in recorded:
         stop = start + len(region.subjects)
         subjects, seeds = subject_draws[len(region.subjects)]
-        part = None if resampled is None else resampled[:, :, start:stop]
+        own = None if resampled is None else resampled[:, :, start:stop]
         full = compare(models.vectors, region.rdms, plan.comparator)
-        scores[region.region] = Scores(full, part, n_stimuli, subjects, seeds)
+        scores[region.region] = Scores(full, own, n_stimuli, subjects, seeds)
         start = stop
-    return scores
+    return scores, parts
 
 
 def infer(
@@ -138,33 +135,12 @@ def infer(
     orders = label_permutations(n_stimuli, plan.n_resamples, rng)
     # With fewer stimuli there are too few distinct resamples.
     counts = draw_counts(n_stimuli, plan.n_resamples, rng) if n_stimuli >= MIN_STIMULI else None
-    scores = bootstrap_scores(models, recorded, n_stimuli, counts, plan, rng)
+    scores, parts = bootstrap_scores(models, recorded, n_stimuli, counts, plan, rng)
     rdms = {region.region: region.rdms for region in recorded}
     subjects = {region.region: region.subjects for region in recorded}
     plain = all_families(models, rdms, subjects, scores, plan, orders, rng)
-    tables = [plain, *beyond_controls(models, rdms, scores, counts, plan, rng)]
+    tables = [plain, *beyond_controls(models, rdms, scores, parts, plan, rng)]
     return pd.concat([table for table in tables if len(table)], ignore_index=True)
-
-
-def read_recorded(path: str) -> tuple[list[Recorded], Stimuli]:
-    """Read the recorded RDMs; subjects without a usable RDM in a region are left out there.
-
-    Raises
-    ------
-    InputError
-        No subject is left.
-    """
-    file = read_arrays(path)
-    subjects, stimuli = file["subjects"].tolist(), Stimuli(file["stimuli"].tolist())
-    recorded = []
-    for region in (name for name in file.arrays if name not in ("subjects", "stimuli")):
-        kept = np.isfinite(file[region]).all(axis=1)
-        if kept.any():
-            names = [name for name, flag in zip(subjects, kept, strict=True) if flag]
-            recorded.append(Recorded(region, names, file[region][kept]))
-    if not recorded:
-        raise InputError("recorded RDMs", "none that is usable", path, "See the reasons in the attribute 'excluded'.")
-    return recorded, stimuli
 
 
 def gather_models(job: Job, stimuli: Stimuli) -> Models:
@@ -226,7 +202,8 @@ def run(job: Job) -> None:
         weighted = weighted_families(models, rdms, len(stimuli.names), settings.weighted_halves, plan, rng)
         table = pd.concat([table, *(part for part in weighted if len(part))], ignore_index=True)
     if "geometry" in job.outputs:
-        write_table(job.outputs["geometry"], geometry_table(models, rdms, plan.comparator), "geometry")
+        times = read_time_rows(job, stimuli)
+        write_table(job.outputs["geometry"], geometry_table(models, rdms, plan.comparator, times), "geometry")
     write_table(job.outputs["inference"], table, "inference")
     write_arrays(job.outputs["models"], drawn_rdms(models, recorded), _attributes(job, models, stimuli))
     job.log.info("%d models, %d regions, %d tests", len(models.usable), len(recorded), len(table))

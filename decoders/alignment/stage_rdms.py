@@ -93,6 +93,9 @@ def estimated_rdms(recordings: Sequence[Recording], settings: AlignmentSettings,
     collected = Collected([])
     by_subject: dict[str, list[Recording]] = {}
     for recording in recordings:
+        if recording.kind == "sensor":
+            # Their RDMs are those of the stage `rdms-time`.
+            continue
         if recording.excluded:
             label = ", ".join(filter(None, (recording.subject, recording.session, recording.task, recording.run)))
             collected.excluded[label] = recording.excluded

@@ -1,4 +1,4 @@
-"""Stage `searchlight-models`: the RDMs of all models once, for the many jobs of the searchlight."""
+"""Stage `searchlight-models`: the RDMs of all models (and of MEG times) once, for the many jobs of the searchlight."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from decoders.alignment.fusion.maps import read_time_rows
 from decoders.alignment.models import ModelRow, Models
-from decoders.alignment.stage import gather_models, read_recorded
+from decoders.alignment.recorded import read_recorded
+from decoders.alignment.stage import gather_models
 from decoders.errors import SettingsError
 from decoders.stage import Job
 from decoders.store.arrays import Array, read_arrays, write_arrays
@@ -29,8 +31,8 @@ class SearchlightModels:
     groups : dict of str to list of int
         Rows per model, joined over seeds.
     shown : list of str
-        Models that have maps unless the study names others: controls, own models, and per rule and architecture the
-        last layer at the first size.
+        Models that have maps unless the study names others: controls, own models, times of MEG, and per rule and
+        architecture the last layer at the first size.
     """
 
     vectors: NDArray[np.float64]
@@ -54,7 +56,7 @@ class SearchlightModels:
 
 
 def shown_models(rows: Sequence[ModelRow]) -> list[str]:
-    """Return controls, own models, and per rule and architecture the last layer (not pooled) at the first size."""
+    """Return controls, own models, MEG times, and the last layer (not pooled) at the first size of all networks."""
     found: dict[tuple[str, ...], str] = {}
     sizes: dict[tuple[str, ...], str] = {}
     for row in rows:
@@ -89,4 +91,7 @@ def write_models(path: Path, models: Models, stimuli: Sequence[str]) -> None:
 def run(job: Job) -> None:
     """Write models.h5."""
     _, stimuli = read_recorded(str(job.input("rdms")))
-    write_models(job.outputs["models"], gather_models(job, stimuli), stimuli.names)
+    models = gather_models(job, stimuli)
+    # Fusion in space: where in the brain RDMs are like those of MEG at a time.
+    models = Models([*models.rows, *read_time_rows(job, stimuli)])
+    write_models(job.outputs["models"], models, stimuli.names)

@@ -17,6 +17,7 @@ from decoders.alignment.comparators import compare
 from decoders.alignment.contrasts import Model, Scores, contrast, draw_all
 from decoders.alignment.inference import Plan, contrast_family
 from decoders.alignment.models import ModelRow, Models
+from decoders.stats.permutation import pair_indices
 
 WEIGHTED = "weighted_rsa"
 _FIXED = "weights are fitted on halves that share stimuli: holds for these stimuli"
@@ -52,7 +53,7 @@ def weighted_scores(
     weights : array of shape (n_subjects, n_components)
         Of the scaled components, mean over splits.
     """
-    rows, columns = np.triu_indices(halves.shape[1], 1)
+    rows, columns = pair_indices(halves.shape[1])
     scores, weights = np.zeros((2, len(recorded))), np.zeros((len(recorded), len(components)))
     for half in halves:
         train, test = training_pairs(half, rows, columns), ~half[rows] & ~half[columns]

@@ -42,10 +42,32 @@ class Data:
         return buffer.getvalue()
 
     def embedded(self) -> Markup:
-        """Return the rows as JSON for a data block: no ``<`` is left that could end the block."""
-        return json_block(
-            {"columns": self.columns, "rows": [[None if _missing(v) else _exact(v) for v in row] for row in self.rows]}
-        )
+        """Return the rows as JSON for a data block: no ``<`` is left that could end the block.
+
+        In long tables a column of words holds their places in the list ``coded``: a method or a family that is written
+        out in each of ten thousand rows would make the page too large to open. The script puts the words back.
+        """
+        rows = [[None if _missing(v) else _exact(v) for v in row] for row in self.rows]
+        coded = _code_words(rows) if len(rows) > _CODED_FROM else {}
+        return json_block({"columns": self.columns, "rows": rows, **({"coded": coded} if coded else {})})
+
+
+_CODED_FROM = 200
+
+
+def _code_words(rows: list[list[Value]]) -> dict[str, list[str]]:
+    """Replace words that come again by their places, in place; return the words of each such column."""
+    coded = {}
+    for column in range(len(rows[0])):
+        values = [row[column] for row in rows]
+        words = list(dict.fromkeys(value for value in values if isinstance(value, str)))
+        if not words or 2 * len(words) > len(rows) or not all(isinstance(v, str | None) for v in values):
+            continue
+        places = {word: place for place, word in enumerate(words)}
+        for row, value in zip(rows, values, strict=True):
+            row[column] = None if value is None else places[str(value)]
+        coded[str(column)] = words
+    return coded
 
 
 def _column(name: str, values: list[Value]) -> list[Value]:

@@ -13,7 +13,12 @@
   };
   const data = (holder, name = "data") => {
     const block = $(`script.${name}`, holder);
-    return block ? JSON.parse(block.textContent) : null;
+    const found = block ? JSON.parse(block.textContent) : null;
+    // Long tables hold the places of their words in a list.
+    for (const [column, words] of Object.entries(found?.coded ?? {})) {
+      for (const row of found.rows) if (row[column] !== null) row[column] = words[row[column]];
+    }
+    return found;
   };
   const isP = (column) => column === "p" || column.startsWith("p_");
   const show = (value, column = "") => {

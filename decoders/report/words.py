@@ -84,6 +84,7 @@ _REST = re.compile(r"(split|seed) (\S+?)(?=,|$)")
 _RSA = re.compile(r"^(?P<what>rsa|encoding) (?P<region>.+?): (?P<model>.+)$")
 _DECODED = re.compile(r"^(?P<task>\w[\w.]*): (?P<model>[\w:]+), (?P<metric>\w+)(?P<rest>, .*)?$")
 _RANKING = re.compile(r"^(?P<what>rsa|encoding) ranking of rules, (?P<region>.+)$")
+_MOMENT = re.compile(r"^meg:(\d+)ms$")
 _WINDOW = re.compile(r"^window_(\d+(?:\.\d+)?)s$")
 
 
@@ -230,7 +231,9 @@ def level(name: str) -> str:
 
 
 def model_words(name: str) -> str:
-    """Return the words for a control, a user's model or a layer of a network; a region stays as it is."""
+    """Return the words for a control, a user's model, a layer of a network or a MEG time; a region stays."""
+    if moment := _MOMENT.match(name):
+        return f"MEG at {moment[1]} ms"
     return title(name) if is_control(name) else parse_model(name).words if " " in name else name
 
 

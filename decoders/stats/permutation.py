@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,15 @@ def label_permutations(n_labels: int, n_permutations: int, rng: np.random.Genera
     return rng.permuted(np.tile(np.arange(n_labels), (n_permutations, 1)), axis=1)
 
 
+@lru_cache(maxsize=8)
+def pair_indices(n_stimuli: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return first and second stimulus of each pair of a condensed RDM, in the order of scipy's squareform."""
+    rows, columns = np.triu_indices(n_stimuli, 1)
+    for indices in (rows, columns):
+        indices.setflags(write=False)
+    return rows, columns
+
+
 def permute_pairs(condensed: NDArray[np.float64], order: NDArray[np.int64]) -> NDArray[np.float64]:
     """Relabel the stimuli of a condensed RDM.
 
@@ -48,17 +58,17 @@ def permute_pairs(condensed: NDArray[np.float64], order: NDArray[np.int64]) -> N
     ----------
     condensed : array of shape (n_pairs,)
         In the order of scipy's squareform.
-    order : array of shape (n_stimuli,)
+    order : array of shape (n_stimuli,) or (n_orders, n_stimuli)
 
     Returns
     -------
-    array of shape (n_pairs,)
+    array of shape (n_pairs,) or (n_orders, n_pairs)
     """
     from scipy.spatial.distance import squareform
 
     square = squareform(np.asarray(condensed), checks=False)
-    rows, columns = np.triu_indices(len(order), 1)
-    return np.asarray(square[order[rows], order[columns]])
+    rows, columns = pair_indices(order.shape[-1])
+    return np.asarray(square[order[..., rows], order[..., columns]])
 
 
 def circular_shifts(n_samples: int, n_shifts: int, rng: np.random.Generator, minimum: int = 1) -> NDArray[np.int64]:

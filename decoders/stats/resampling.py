@@ -8,6 +8,7 @@ excess can be removed, for any number of crossed factors.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from itertools import combinations
 from typing import Any, Literal
 
@@ -38,8 +39,12 @@ def draw_counts(n_levels: int, n_resamples: int, rng: np.random.Generator) -> ND
 
 def factor_sets(factors: Iterable[str]) -> list[Factors]:
     """Return every non-empty subset of the factors, small ones first."""
-    names = sorted(factors)
-    return [frozenset(chosen) for size in range(1, len(names) + 1) for chosen in combinations(names, size)]
+    return list(_subsets(tuple(sorted(factors))))
+
+
+@lru_cache(maxsize=64)
+def _subsets(names: tuple[str, ...]) -> tuple[Factors, ...]:
+    return tuple(frozenset(chosen) for size in range(1, len(names) + 1) for chosen in combinations(names, size))
 
 
 def crossed_variance(
@@ -71,15 +76,24 @@ def crossed_variance(
     For two factors this is rsatoolbox's form.
     """
     shrink = {name: (n - 1) / n if small_sample else 1.0 for name, n in levels.items()}
-    sets = factor_sets(levels)
-    total = np.zeros_like(np.asarray(variances[sets[0]], dtype=np.float64))
-    for chosen in sets:
-        signed = [(-1) ** (len(chosen) - len(part)) * np.asarray(variances[part]) for part in factor_sets(chosen)]
-        total = total - (-1) ** len(chosen) * sum(signed) / np.prod([shrink[name] for name in chosen])
+    weights = _crossed_weights(tuple(sorted(shrink.items())))
+    total = sum(weight * np.asarray(variances[chosen], dtype=np.float64) for chosen, weight in weights.items())
     singles = [np.asarray(variances[frozenset({name})]) / shrink[name] for name in levels]
     # Each component of the joint variance is short by at most the smallest c.
     upper = np.asarray(variances[frozenset(levels)]) / min(shrink.values())
     return np.maximum(np.minimum(total, upper), np.max(singles, axis=0))
+
+
+@lru_cache(maxsize=256)
+def _crossed_weights(shrink: tuple[tuple[str, float], ...]) -> dict[Factors, float]:
+    """Return how the bootstrap variance of each set of factors enters the variance of the mean."""
+    c = dict(shrink)
+    weights = dict.fromkeys(factor_sets(c), 0.0)
+    for chosen in factor_sets(c):
+        for part in factor_sets(chosen):
+            # (-1)^(|A| + 1) of the sum, and (-1)^(|A| - |B|) of the interaction.
+            weights[part] -= (-1) ** len(part) / float(np.prod([c[name] for name in chosen]))
+    return weights
 
 
 def effective_df(

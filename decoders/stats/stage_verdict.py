@@ -1,4 +1,4 @@
-"""Stage `verdict`: what the tables of decoding and alignment support."""
+"""Stage `verdict`: what the tables of decoding, alignment and fusion support."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import pandas as pd
 from decoders.config import AlignmentSettings
 from decoders.stage import Job
 from decoders.stats.verdicts import alignment_verdicts, decoding_verdicts, encoding_verdicts
+from decoders.stats.verdicts_fusion import fusion_verdicts
 from decoders.store.tables import COLUMNS, read_table, write_table
 
 _ALIGNMENT = ("scores", "ceilings", "inference")
@@ -26,6 +27,8 @@ def run(job: Job) -> None:
     if job.inputs.get("encoding"):
         scores, inference = (read_table(job.input(name), _LABELS) for name in ("encoding_scores", "encoding"))
         tables.append(encoding_verdicts(scores, inference, alpha))
+    if job.inputs.get("fusion"):
+        tables.append(fusion_verdicts(read_table(job.input("fusion"), _LABELS), alpha))
     if not tables:
         # A study may stop at preprocessing or at its networks: it then claims nothing.
         tables.append(pd.DataFrame(columns=list(COLUMNS["verdicts"])))

@@ -22,10 +22,14 @@ them. A model that is higher than its controls, but not significantly so, is *ex
 *Ranking of rules.* From the family "rules against rules" of a region, all layers and picture sizes included. No
 surviving contrast: ``no ranking supported``. A pair whose sign changes with layer or size: none is supported either.
 
+*Fusion.* See `decoders.stats.verdicts_fusion`.
+
 No other number here is computed anew: all are copied from the tables.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -161,6 +165,25 @@ def alignment_verdicts(
     who = {"level": "group", "subject": None} if len(subjects) > 1 else {"level": "subject", "subject": subjects[0]}
     comparator = scores["comparator"].iloc[0]
     limits = ceilings[ceilings["comparator"] == comparator].set_index("region")
+    return judged_families(inference, limits, who, alpha, kind)
+
+
+def judged_families(
+    inference: pd.DataFrame, limits: pd.DataFrame, who: Mapping[str, str | None], alpha: float, kind: str
+) -> pd.DataFrame:
+    """Return the verdicts that the families of one comparison support.
+
+    Parameters
+    ----------
+    inference : DataFrame
+    limits : DataFrame
+        Columns ceiling_low and ceiling_high, indexed by region; may be empty.
+    who : mapping
+        Level and subject of all rows.
+    alpha : float
+    kind : str
+        Head of the names of the analyses.
+    """
     rows = []
     for region in inference.loc[_family(inference, "models against chance"), "region"].unique():
         here = inference[inference["region"] == region]

@@ -5,10 +5,11 @@ from rsatoolbox.rdm import compare as rsatoolbox_compare
 from scipy.spatial.distance import squareform
 from scipy.stats import rankdata
 
-from decoders.alignment import bootstrap
-from decoders.alignment.bootstrap import resampled_scores
+from decoders.alignment import resampled
+from decoders.alignment.bootstrap import resampled_scores, scores_and_parts
 from decoders.alignment.comparators import COMPARATORS, RSATOOLBOX_NAMES
-from decoders.alignment.ranks import RankedRDMs
+from decoders.alignment.partial import partition
+from decoders.alignment.ranks import PairOrder, RankedRDMs
 from decoders.stats.resampling import draw_counts
 
 N_STIMULI = 14
@@ -55,32 +56,35 @@ def test_mutation_copies_kept(data):
 
 def test_weighted_ranks_equal_ranks_of_copies(data):
     models, _, counts = data
-    weights = (counts[0][ROWS] * counts[0][COLUMNS]).astype(float)
-    pairs = np.flatnonzero(weights)
-    found = RankedRDMs(models).ranks(weights, pairs)
-    for rdm, ranks in zip(models, found, strict=True):
-        copies = np.repeat(rdm, weights.astype(int))
-        expected = dict(zip(copies, rankdata(copies), strict=True))
-        np.testing.assert_array_equal(ranks + 0.5, [expected[value] for value in rdm[pairs]])
+    weights = counts[:, ROWS] * counts[:, COLUMNS]
+    centred = RankedRDMs(models).centred(weights)
+    assert centred.shape == (len(counts), len(models), len(ROWS))
+    for times, drawn in zip(weights, centred, strict=True):
+        for rdm, ranks in zip(models, drawn, strict=True):
+            copies = np.repeat(rdm, times)
+            expected = dict(zip(copies, rankdata(copies), strict=True))
+            pairs = np.flatnonzero(times)
+            doubled = ranks[pairs] + times.sum() + 1
+            np.testing.assert_array_equal(doubled / 2, [expected[value] for value in rdm[pairs]])
 
 
 def test_mutation_no_mid_ranks(data, monkeypatch):
     models, recorded, counts = data
     expected = resampled_scores(models, recorded, counts, "spearman")
 
-    def first_of_ties(self, weights, pairs):
-        sums = np.cumsum(weights[self.order], axis=1)
-        place = np.argsort(self.order, axis=1)[:, pairs]
-        return np.take_along_axis(sums, place, axis=1)
+    def last_of_ties(self, weights):
+        sums = np.cumsum(weights[:, self.order], axis=1)
+        return 2 * sums[:, np.argsort(self.order)]
 
-    monkeypatch.setattr(RankedRDMs, "ranks", first_of_ties)
+    monkeypatch.setattr(PairOrder, "doubled_ranks", last_of_ties)
     assert np.abs(resampled_scores(models, recorded, counts, "spearman") - expected).max() > 0.01
 
 
-def test_chunks_of_models_do_not_change_a_bit(data, monkeypatch):
+@pytest.mark.parametrize(("size", "value"), [("_NUMBERS_AT_ONCE", 1000), ("_RDMS_AT_ONCE", 2)])
+def test_chunks_do_not_change_a_bit(data, monkeypatch, size, value):
     models, recorded, counts = data
     expected = resampled_scores(models, recorded, counts, "spearman")
-    monkeypatch.setattr(bootstrap, "_NUMBERS_AT_ONCE", 2 * models.shape[1])
+    monkeypatch.setattr(resampled, size, value)
     np.testing.assert_array_equal(resampled_scores(models, recorded, counts, "spearman"), expected)
 
 
@@ -91,3 +95,21 @@ def test_a_resample_without_variation_is_missing():
     count[0, :7] = 2
     recorded = np.random.default_rng(0).random((2, len(ROWS)))
     assert np.isnan(resampled_scores(models, recorded, count, "spearman")).all()
+
+
+@pytest.mark.parametrize("comparator", COMPARATORS)
+def test_scores_and_parts_together_are_those_of_either(data, comparator):
+    models, recorded, counts = data
+    controls = models[2:4]
+    scores, parts = scores_and_parts(models, controls, recorded, counts, comparator)
+    np.testing.assert_array_equal(scores, resampled_scores(models, recorded, counts, comparator))
+    apart = partition(models, controls, recorded, counts, comparator)
+    for name in ("partial", "unique", "shared"):
+        np.testing.assert_array_equal(getattr(parts, name), getattr(apart, name))
+
+
+def test_large_weights_are_ranked_in_64_bits(data):
+    models, _, counts = data
+    weights = counts[:2, ROWS] * counts[:2, COLUMNS]
+    small = RankedRDMs(models).centred(weights)
+    np.testing.assert_array_equal(RankedRDMs(models).centred(weights * 2**25), small * 2**25)

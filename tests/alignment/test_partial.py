@@ -140,7 +140,7 @@ def test_a_model_beyond_the_controls_is_told_from_one_that_they_hold(study):
 
 def test_the_mutation_that_holds_no_control_constant_takes_the_copy_for_more(study, monkeypatch):
     models, recorded = study
-    monkeypatch.setattr(module, "_basis", lambda controls: np.zeros((0, controls.shape[1])))
+    monkeypatch.setattr(module, "basis_of", lambda controls: np.zeros_like(controls))
     table = infer(models, recorded, N, Plan("spearman", "max", 200), np.random.default_rng(0))
     beyond = table[table["analysis"] == "partial_rsa"].set_index("model")
     assert beyond.loc["copy net layer 32px", "ci_low"] > 0.1

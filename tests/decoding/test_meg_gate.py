@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from made_up_sensors import EMBEDDING, SETTINGS, layout, listened, truth
+from made_up_meg_story import EMBEDDING, SETTINGS, layout, listened, truth
 
 from decoders.decoding.gate import VoxelGate
 from decoders.decoding.maps import above_cut, recovery

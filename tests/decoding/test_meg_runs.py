@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from made_up_sensors import EMBEDDING, HZ, SECONDS, SETTINGS, recording, story
+from made_up_meg_story import EMBEDDING, HZ, SECONDS, SETTINGS, recording, story
 from pydantic import ValidationError
 
 from decoders.config import MegDecodingSettings

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from made_up_sensors import EMBEDDING, LEXICON, SETTINGS, listened, truth
+from made_up_meg_story import EMBEDDING, LEXICON, SETTINGS, listened, truth
 
 from decoders.decoding.beam import SearchOptions
 from decoders.decoding.free_controls import Reader

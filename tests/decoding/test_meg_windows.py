@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from made_up_sensors import SETTINGS, listened, truth
+from made_up_meg_story import SETTINGS, listened, truth
 
 from decoders.decoding.identification import identify_runs, rank_true, sliding_windows, window_correlations
 from decoders.decoding.meg_encoder import WindowEncoder, train_encoder

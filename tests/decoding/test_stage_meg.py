@@ -6,7 +6,7 @@ import logging
 import numpy as np
 import pandas as pd
 import pytest
-from made_up_sensors import N_SITES, SECONDS, SETTINGS, recording, story
+from made_up_meg_story import N_SITES, SECONDS, SETTINGS, recording, story
 
 from decoders.config import MegDecodingSettings, MegSettings, parse_settings
 from decoders.data.manifest import Run, write_manifest

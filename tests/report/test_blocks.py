@@ -62,3 +62,21 @@ def test_words_are_shown_and_values_are_kept():
     assert [table.shown(i, "model") for i in range(3)] == ["LDA", "OTHER", "\N{EN DASH}"]
     assert "lda\t0.5" in data.tsv()
     assert worded(data, {"model": str}) == {}
+
+
+def test_words_that_come_again_are_embedded_once():
+    rows = [("a long method" if i % 2 else "another", i, None if i == 7 else "x", f"own {i}") for i in range(1000)]
+    data = Data(("method", "n", "some", "own"), rows)
+    found = json.loads(str(data.embedded()))
+    assert found["coded"] == {"0": ["another", "a long method"], "2": ["x"]}
+    # As the page's script puts them back.
+    for column, words in found["coded"].items():
+        for row in found["rows"]:
+            if row[int(column)] is not None:
+                row[int(column)] = words[row[int(column)]]
+    assert found["rows"] == [list(row) for row in rows]
+    assert str(data.embedded()).count("a long method") == 1
+    # Columns that mix words and numbers, and short tables, stand as they are.
+    mixed = Data(("a",), [(1 if i else "one",) for i in range(1000)])
+    assert "coded" not in json.loads(str(mixed.embedded()))
+    assert "coded" not in json.loads(str(Data(("a",), [("x",)] * 10).embedded()))

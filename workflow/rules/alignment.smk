@@ -49,6 +49,7 @@ rule align_encoding:
 rule align:
     input:
         rdms=S("alignment/rdms.h5"),
+        time_rdms=S("alignment/time_rdms.h5") if FUSED else [],
         pictures=S("stimuli/pictures.h5"),
         labels=S("stimuli/pictures.tsv"),
         controls=S("stimuli/control_rdms.h5"),
@@ -77,6 +78,7 @@ rule align:
 rule searchlight_models:
     input:
         rdms=S("alignment/rdms.h5"),
+        time_rdms=S("alignment/time_rdms.h5") if FUSED else [],
         pictures=S("stimuli/pictures.h5"),
         labels=S("stimuli/pictures.tsv"),
         controls=S("stimuli/control_rdms.h5"),

@@ -78,6 +78,8 @@ rule fusion:
     output:
         fusion=report(S("alignment/fusion.tsv"), category="Fusion", caption="../report/fusion.rst"),
         arrays=S("alignment/fusion.h5"),
+        clusters=report(S("alignment/fusion_clusters.tsv"), category="Fusion", caption="../report/clusters.rst"),
+        latencies=report(S("alignment/fusion_latencies.tsv"), category="Fusion", caption="../report/latencies.rst"),
     log:
         S("logs/fusion.log"),
     params:

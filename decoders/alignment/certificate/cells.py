@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -49,9 +50,14 @@ class Study:
 
     def row(self, family: str, model: str, reference: str = "chance") -> pd.Series:
         """Return the row of a rule (``rule1``) in a family, against another or against chance."""
-        rows = self.family(family)
-        first, second = rows["model"].str.split(" ").str[0], rows["reference"].str.split(" ").str[0]
-        return rows[(first == model) & (second == reference)].iloc[0]
+        return self.table.loc[self._places[family, model, reference]]
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str, str], int]:
+        """Where the first row of a family, rule and reference stands."""
+        keys = zip(*(self.table[name] for name in ("family", "model", "reference")), strict=True)
+        named = [(family, model.split(" ")[0], reference.split(" ")[0]) for family, model, reference in keys]
+        return {key: place for place, key in reversed(list(enumerate(named)))}
 
 
 @dataclass(frozen=True)

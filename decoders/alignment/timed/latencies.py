@@ -1,0 +1,153 @@
+"""When a geometry begins and when it is strongest, with intervals from a bootstrap over subjects.
+
+Read from the course of a model's weight, mean over subjects (`decoders.alignment.timed.weights`). Its signed square
+root is proportional to the amplitude of the response (distances are squared). The onset is where the line through
+the rise, from .4 to .8 of the peak, meets zero. In simulations of known onset
+(benchmarks/bench_latencies.py) it is biased less than the first moment of a significant cluster, which depends on
+the number of trials and subjects, or the moment of a share of the peak, which is late by construction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+LOW, HIGH = 0.4, 0.8
+# Points around the largest one that lie above this share of it are fitted by a parabola.
+TOP = 0.9
+
+
+@dataclass(frozen=True)
+class Latency:
+    """One latency.
+
+    Attributes
+    ----------
+    seconds, low, high : float
+        Not a number where there is none; the limits of the interval, too, for a single subject.
+    n_lost : int
+        Bootstrap draws without a latency.
+    """
+
+    seconds: float
+    low: float
+    high: float
+    n_lost: int
+
+
+def amplitude(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the signed square root: squared distances grow with the square of a response."""
+    return np.asarray(np.sign(weights) * np.sqrt(np.abs(weights)))
+
+
+def peak_times(courses: NDArray[np.float64], times: NDArray[np.float64], start: int, stop: int) -> NDArray[np.float64]:
+    """Return the moment of the largest value within a stretch, between samples.
+
+    Parameters
+    ----------
+    courses : array of shape (n_courses, n_times)
+    times : array of shape (n_times,)
+        Evenly spaced.
+    start, stop : int
+        First moment of the stretch, and one past the last.
+
+    Returns
+    -------
+    array of shape (n_courses,)
+        Vertex of the parabola through the contiguous points above `TOP` of the largest one; the largest point itself
+        where the parabola has no maximum among them.
+    """
+    n = courses.shape[1]
+    peak = start + np.argmax(courses[:, start:stop], axis=1)
+    rows = np.arange(len(courses))
+    largest = courses[rows, peak]
+    low = courses < TOP * largest[:, None]
+    place = np.arange(n)
+    first = np.where(low & (place < peak[:, None]), place, -1).max(axis=1) + 1
+    last = np.where(low & (place > peak[:, None]), place, n).min(axis=1) - 1
+    first, last = np.minimum(first, np.maximum(peak - 1, 0)), np.maximum(last, np.minimum(peak + 1, n - 1))
+    weight = ((place >= first[:, None]) & (place <= last[:, None])).astype(np.float64)
+    offset = (place - peak[:, None]).astype(np.float64)
+    design = np.stack([np.ones_like(offset), offset, offset**2], axis=2) * np.sqrt(weight)[:, :, None]
+    values = (np.sqrt(weight) * courses)[:, :, None]
+    fitted = np.linalg.pinv(design.transpose(0, 2, 1) @ design) @ (design.transpose(0, 2, 1) @ values)
+    slope, bend = fitted[:, 1, 0], fitted[:, 2, 0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        vertex = -slope / (2 * bend)
+    usable = (bend < 0) & (vertex >= first - peak) & (vertex <= last - peak)
+    step = (times[-1] - times[0]) / (n - 1)
+    found = times[peak] + step * np.where(usable, vertex, 0.0)
+    return np.asarray(np.where(largest > 0, found, np.nan))
+
+
+def onset_times(courses: NDArray[np.float64], times: NDArray[np.float64], start: int, stop: int) -> NDArray[np.float64]:
+    """Return where the line through the rise to the largest value of a stretch meets zero.
+
+    Parameters
+    ----------
+    courses : array of shape (n_courses, n_times)
+        Amplitudes.
+    times : array of shape (n_times,)
+    start, stop : int
+        Stretch of the peak; the rise may begin before it.
+
+    Returns
+    -------
+    array of shape (n_courses,)
+        Not a number where the course does not rise from below `LOW` of its peak.
+    """
+    peak = start + np.argmax(courses[:, start:stop], axis=1)
+    largest = courses[np.arange(len(courses)), peak]
+    upper = _last_crossing(courses, times, peak, HIGH * largest)
+    lower = _last_crossing(courses, times, peak, LOW * largest)
+    found = lower - LOW / (HIGH - LOW) * (upper - lower)
+    return np.asarray(np.where(largest > 0, found, np.nan))
+
+
+def _last_crossing(
+    courses: NDArray[np.float64], times: NDArray[np.float64], peak: NDArray[np.int64], level: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the last moment before the peak at which each course rises through its level, between samples."""
+    place, rows = np.arange(courses.shape[1]), np.arange(len(courses))
+    below = np.where((courses < level[:, None]) & (place < peak[:, None]), place, -1).max(axis=1)
+    before = courses[rows, np.maximum(below, 0)]
+    after = courses[rows, np.minimum(below + 1, courses.shape[1] - 1)]
+    gap = after - before
+    share = np.divide(level - before, gap, out=np.zeros_like(gap), where=gap > 0)
+    step = times[np.minimum(below + 1, len(times) - 1)] - times[np.maximum(below, 0)]
+    return np.asarray(np.where(below < 0, np.nan, times[np.maximum(below, 0)] + share * step))
+
+
+def latency(
+    measure: str,
+    weights: NDArray[np.float64],
+    times: NDArray[np.float64],
+    stretch: tuple[int, int],
+    counts: NDArray[np.int64] | None,
+    level: float = 0.95,
+) -> Latency:
+    """Return a latency of the mean over subjects, with percentile limits.
+
+    Parameters
+    ----------
+    measure : {"onset", "peak"}
+    weights : array of shape (n_subjects, n_times)
+    times : array of shape (n_times,)
+    stretch : (int, int)
+        Moments in which the peak is looked for: of a significant cluster.
+    counts : array of shape (n_resamples, n_subjects) or None
+        Bootstrap counts of the subjects; None for a single one.
+    level : float
+    """
+    of = onset_times if measure == "onset" else peak_times
+    value = float(of(amplitude(weights.mean(axis=0))[None], times, *stretch)[0])
+    if counts is None:
+        return Latency(value, float("nan"), float("nan"), 0)
+    draws = of(amplitude(counts @ weights / len(weights)), times, *stretch)
+    kept = draws[np.isfinite(draws)]
+    if len(kept) < 2 or not np.isfinite(value):
+        return Latency(value, float("nan"), float("nan"), len(draws) - len(kept))
+    low, high = np.quantile(kept, [0.5 - level / 2, 0.5 + level / 2])
+    return Latency(value, float(low), float(high), len(draws) - len(kept))
