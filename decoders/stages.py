@@ -90,6 +90,7 @@ STAGES: dict[str, Stage] = {
             ("encode", ("decoding.encoding", "seed")),
             ("voxels", _HEARD),
             ("across", ("decoding.across", *_HEARD)),
+            ("meg", ("decoding.meg", "preprocess.meg")),
         )
     },
     "leaks": Stage("decoders.stats.stage_leaks", ("decoding.allowed_leaks", "data.mirror")),
@@ -121,12 +122,13 @@ STAGES: dict[str, Stage] = {
     # One setting of each block says that it is there; whoever changes these has other scores anyway.
     "decoding": Stage(
         "decoders.decoding.stage_tables",
-        ("decoding.names.split", "decoding.encoding.delays", "decoding.voxels.test_runs"),
+        ("decoding.names.split", "decoding.encoding.delays", "decoding.voxels.test_runs", "decoding.meg.test_runs"),
     ),
     "across": Stage(
         "decoders.decoding.stage_across",
         ("decoding.across", *_HEARD, *_GATE, "decoding.voxels.select_share", "data.phantom", "seed"),
     ),
+    "meg": Stage("decoders.decoding.stage_meg", ("decoding.meg", "preprocess.meg", "data.mirror", "seed")),
     "across-group": Stage("decoders.decoding.stage_across_group", ("decoding.across", "seed")),
     "rdms": Stage(
         "decoders.alignment.stage_rdms",

@@ -184,7 +184,7 @@ class AcrossSettings(Settings):
 class AllowedLeak(Settings):
     """A leak between training and test data that a study accepts; the page shows it with its reason."""
 
-    analysis: Literal["encode", "names", "voxels", "free_text", "across"] = Field(description="Whose splits.")
+    analysis: Literal["encode", "names", "voxels", "free_text", "across", "meg"] = Field(description="Whose splits.")
     check: LeakCheck = Field(description="Check of the leak audit that is not passed.")
     reason: str = Field(min_length=20, description="Why it is accepted, as a sentence.")
 

@@ -56,6 +56,22 @@ class GateFit:
 
 
 @dataclass(frozen=True)
+class Answers:
+    """When the brain answers, where samples are no volumes of fMRI.
+
+    Attributes
+    ----------
+    lags : tuple of int
+        Samples after the text that answer to it.
+    setting : str
+        Block of the study that errors name.
+    """
+
+    lags: tuple[int, ...]
+    setting: str
+
+
+@dataclass(frozen=True)
 class GatePrior:
     """What other people's gates say about a new person.
 
@@ -143,13 +159,14 @@ def lags_in_volumes(tr: float) -> tuple[int, ...]:
 def train_gate(
     x: Sequence[NDArray[np.float32]],
     targets: Sequence[NDArray[np.floating]],
-    mask: NDArray[np.bool_] | int,
+    mask: NDArray[np.bool_] | int | VoxelGate,
     settings: VoxelMapSettings,
     tr: float,
     seed: int,
     cross_fit: bool = True,
     beta: float | None = None,
     prior: GatePrior | None = None,
+    answers: Answers | None = None,
 ) -> GateFit:
     """Train the gate by cross-fitting over runs.
 
@@ -159,8 +176,9 @@ def train_gate(
         One per run, z-scored per run. Of `StoredRuns` only those of one step are in memory.
     targets : sequence of array of shape (n_volumes, n_targets)
         Features of the text at the volumes' own times, z-scored over runs.
-    mask : array of shape (x, y, z), bool, or int
-        The voxels on the grid; their number where there is no grid (then the gate is not smoothed).
+    mask : array of shape (x, y, z), bool, or int, or VoxelGate
+        The voxels on the grid; their number where there is no grid (then the gate is not smoothed); or a gate of
+        one's own, which is trained where it lies.
     settings : VoxelMapSettings
     tr : float
         Seconds per volume.
@@ -172,6 +190,8 @@ def train_gate(
         In place of that of the settings.
     prior : GatePrior, optional
         Of gates per voxel.
+    answers : Answers, optional
+        In place of the lags of fMRI.
 
     Returns
     -------
@@ -183,11 +203,12 @@ def train_gate(
         Fewer runs than folds, runs too short for two windows, or a loss that is not finite.
     """
     window = max(1, round(settings.window_s / tr))
-    _check(lengths_of(x), settings.folds, window, max(lags_in_volumes(tr)))
+    answers = answers or Answers(lags_in_volumes(tr), "decoding.voxels")
+    _check(lengths_of(x), settings.folds, window, answers)
     if isinstance(x, StoredRuns):
         x = x.part(range(len(x)), largest_batch(len(x), settings.folds))
     beta = settings.beta if beta is None else beta
-    trainer = _Trainer(x, targets, mask, settings, lags_in_volumes(tr), window, seed, cross_fit, beta, prior)
+    trainer = _Trainer(x, targets, mask, settings, answers, window, seed, cross_fit, beta, prior)
     curve = [trainer.epoch() for _ in range(settings.epochs)]
     with torch.no_grad():
         logits, kl = trainer.gate.maps(trainer.x)
@@ -247,14 +268,15 @@ class _Trainer:
     """The state of one training: gate, one predictor per fold, optimisers, random generators."""
 
     def __init__(
-        self, x: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[np.floating]], mask: NDArray[np.bool_] | int,
-        settings: VoxelMapSettings, lags: tuple[int, ...], window: int, seed: int, cross_fit: bool,
+        self, x: Sequence[NDArray[np.float32]], targets: Sequence[NDArray[np.floating]],
+        mask: NDArray[np.bool_] | int | VoxelGate,
+        settings: VoxelMapSettings, answers: Answers, window: int, seed: int, cross_fit: bool,
         beta: float,
         prior: GatePrior | None = None,
     ) -> None:  # fmt: skip
         self.x, self.lengths = _Tensors(x), lengths_of(x)
         self.y = [torch.from_numpy(np.ascontiguousarray(run, dtype=np.float32)) for run in targets]
-        self.lags, self.window, self.cross_fit = lags, window, cross_fit
+        self.lags, self.setting, self.window, self.cross_fit = answers.lags, answers.setting, window, cross_fit
         self.generator = torch.Generator().manual_seed(seed)
         self.gate = self._make_gate(mask, settings, seed)
         self.kl_weight = kl_weight(beta, self.gate.theta.numel())
@@ -262,10 +284,11 @@ class _Trainer:
         # Interleaved folds: slow changes over the session fall on both sides.
         self.fold = np.arange(len(x)) % settings.folds
         n_targets = self.y[0].shape[1]
+        grid = self.gate.theta.numel() if isinstance(mask, VoxelGate) else mask
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)  # layers of the convolutional heads draw from the global generator
             self.predictors = nn.ModuleList(
-                TextPredictor(mask, settings.hidden, n_targets, len(lags), settings.head, self.generator)
+                TextPredictor(grid, settings.hidden, n_targets, len(self.lags), settings.head, self.generator)
                 for _ in range(settings.folds)
             )
         self.weights = list(self.predictors.parameters())
@@ -277,7 +300,9 @@ class _Trainer:
         self.optimizer = torch.optim.Adam(self.weights, lr=settings.readout_lr)
 
     @staticmethod
-    def _make_gate(mask: NDArray[np.bool_] | int, settings: VoxelMapSettings, seed: int) -> Gate:
+    def _make_gate(mask: NDArray[np.bool_] | int | VoxelGate, settings: VoxelMapSettings, seed: int) -> Gate:
+        if isinstance(mask, VoxelGate):
+            return mask
         if isinstance(mask, int | np.integer):
             if settings.gate == "volume":
                 raise InputError(
@@ -330,8 +355,8 @@ class _Trainer:
         kl = self.gate.cost(self.x.part([run for runs in batch for run in runs]))
         if not torch.isfinite(held + seen + kl):
             raise InputError(
-                "a finite loss of the voxel gate", f"{held.item():g} on held-out and {seen.item():g} on training runs",
-                "decoding.voxels", "Look for recordings with values that are not finite, or lower the learning rates.",
+                "a finite loss of the gate", f"{held.item():g} on held-out and {seen.item():g} on training runs",
+                self.setting, "Look for recordings with values that are not finite, or lower the learning rates.",
             )  # fmt: skip
         # Two gradients of two losses: the gate from held-out runs, the read-outs from their training runs.
         strained = held + self.kl_weight * kl + self._strain()
@@ -391,15 +416,16 @@ def _window_starts(lengths: Sequence[int], window: int, offset: int, longest_lag
     return torch.from_numpy(np.concatenate(starts))
 
 
-def _check(lengths: Sequence[int], folds: int, window: int, longest_lag: int) -> None:
+def _check(lengths: Sequence[int], folds: int, window: int, answers: Answers) -> None:
+    longest_lag = max(answers.lags)
     if len(lengths) < folds:
         raise InputError(
-            f"at least {folds} training runs, one per fold", f"{len(lengths)}", "decoding.voxels.folds",
+            f"at least {folds} training runs, one per fold", f"{len(lengths)}", f"{answers.setting}.folds",
             "The gate is cross-fitted over runs: add runs, or lower 'folds' or 'test_runs'.",
         )  # fmt: skip
     shortest = min(lengths)
     if shortest < 3 * window + longest_lag:
         raise InputError(
-            f"runs of at least {3 * window + longest_lag} volumes", f"{shortest}", "decoding.voxels.window_s",
+            f"runs of at least {3 * window + longest_lag} volumes", f"{shortest}", f"{answers.setting}.window_s",
             "Shorten the window, or leave that run out.",
         )  # fmt: skip

@@ -82,9 +82,11 @@ def window_courses(
     array of shape (n_windows, n_samples * n_features)
     """
     courses = []
+    # As many samples in every window, also where a window is no multiple of the step.
+    n_samples = int(np.ceil((windows[0, 1] - windows[0, 0]) / step - 0.5 - 1e-9))
     for start, stop in windows:
         part = words_within(words, start, stop)
-        samples = np.arange(start + step / 2, stop, step)
+        samples = start + step * (np.arange(n_samples) + 0.5)
         spread = np.exp(-(((samples[:, None] - part.middle[None]) / blur) ** 2) / 2)
         courses.append((spread @ features.vectors(part.word)).ravel())
     return np.stack(courses)

@@ -65,7 +65,7 @@ class WordCount:
 
 
 def score_rows(
-    told: Sequence[Told], compared: Compared, subject: str, seed: int, rng: np.random.Generator
+    told: Sequence[Told], compared: Compared, subject: str, seed: int, rng: np.random.Generator, task: str = TASK
 ) -> list[dict[str, Any]]:
     """Return the rows of the decoding table.
 
@@ -78,6 +78,8 @@ def score_rows(
     seed : int
     rng : Generator
         Of rolls and intervals.
+    task : str
+        Of the rows.
 
     Returns
     -------
@@ -86,7 +88,7 @@ def score_rows(
         tested for models; error rates and n-gram scores, which are not: common words match whatever was heard. The
         control ``word_rate`` of a model is its own text with every word taken for the same.
     """
-    about = {"subject": subject, "seed": seed, "task": TASK}
+    about = {"subject": subject, "seed": seed, "task": task}
     method = METHOD.format(n=compared.n_nulls)
     rows = []
     for one in told:
@@ -149,7 +151,9 @@ def text_rows(told: Sequence[Told], compared: Compared, subject: str, runs: Sequ
     return rows
 
 
-def shared_windows(lengths: Sequence[int], tr: float, seconds: float) -> NDArray[np.float64]:
+def shared_windows(
+    lengths: Sequence[int], tr: float, seconds: float, where: str = "decoding.free_text.window_s"
+) -> NDArray[np.float64]:
     """Return the windows without overlap that fit into every run.
 
     Raises
@@ -159,7 +163,7 @@ def shared_windows(lengths: Sequence[int], tr: float, seconds: float) -> NDArray
     """
     found = windows(0.0, min(lengths) * tr, seconds)
     if len(found) < 2:
-        where, remedy = "decoding.free_text.window_s", "Take shorter windows, or leave the short run out."
+        remedy = "Take shorter windows, or leave the short run out."
         expected = f"two windows of {seconds:g} s or more in every held-out run"
         raise InputError(expected, f"{len(found)} in the shortest, of {min(lengths) * tr:g} s", where, remedy)
     return found

@@ -25,15 +25,26 @@ class Identified:
         Share of the other candidates that fit worse than the true one; .5 at chance, 1 at best.
     correct : array of shape (n_windows,)
         Probability that the best candidate is the true one: 1 or 0, or 1 / k when k candidates tie.
+    n_candidates : array of shape (n_windows,), int64
+        The true one included.
     """
 
     percentile: NDArray[np.float64]
     correct: NDArray[np.float64]
+    n_candidates: NDArray[np.int64]
+
+    def within(self, k: int) -> NDArray[np.float64]:
+        """Return whether the true candidate is among the k best, 1 or 0; of candidates that tie half are before it."""
+        before = np.rint(2 * (1 - self.percentile) * (self.n_candidates - 1)) / 2
+        return (before < k).astype(np.float64)
 
     @classmethod
     def joined(cls, runs: Sequence[Identified]) -> Identified:
         """Return the windows of several runs one after the other."""
-        return cls(np.concatenate([run.percentile for run in runs]), np.concatenate([run.correct for run in runs]))
+        percentile, correct = (
+            np.concatenate([getattr(run, name) for run in runs]) for name in ("percentile", "correct")
+        )
+        return cls(percentile, correct, np.concatenate([run.n_candidates for run in runs]))
 
 
 def sliding_windows(series: NDArray[np.floating], length: int, step: int = 1) -> NDArray[np.floating]:
@@ -95,7 +106,7 @@ def rank_true(similarity: NDArray[np.floating]) -> Identified:
     below = (similarity < true).sum(-1) + 0.5 * ((similarity == true).sum(-1) - 1)
     best = similarity >= similarity.max(-1, keepdims=True)
     hit = np.diagonal(best, axis1=-2, axis2=-1) / best.sum(-1)
-    return Identified(below / (n - 1), hit)
+    return Identified(below / (n - 1), hit, np.full(below.shape, n, dtype=np.int64))
 
 
 def held_out_percentiles(

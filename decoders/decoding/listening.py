@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from decoders.config import VoxelMapSettings
+from decoders.config import MegDecodingSettings, VoxelMapSettings
 from decoders.data.manifest import Run, read_manifest, select_runs
 from decoders.decoding import maps
 from decoders.decoding.common_grid import common_mask, on_common_grid
@@ -130,13 +130,17 @@ def text_targets(
 
 
 def words_embedding(
-    settings: VoxelMapSettings, rows: Sequence[Run], words: Mapping[str, Words], corpus: Corpus, where: Path
+    settings: VoxelMapSettings | MegDecodingSettings,
+    rows: Sequence[Run],
+    words: Mapping[str, Words],
+    corpus: Corpus,
+    where: Path,
 ) -> Embedding:
     """Return the word vectors that the targets are made of.
 
     Parameters
     ----------
-    settings : VoxelMapSettings
+    settings : VoxelMapSettings or MegDecodingSettings
     rows : sequence of Run
         Of the manifest, where a phantom's own vectors lie.
     words : mapping of str to Words

@@ -28,6 +28,6 @@ def phantom_vectors(rows: Sequence[Run], where: Path) -> Embedding:
     paths = {Path(row.root) / EMBEDDING_FILE for row in rows}
     found = [path for path in sorted(paths) if path.exists()]
     if len(found) != 1:
-        remedy = "Set decoding.voxels.features to 'trigram'."
+        remedy = "Set the decoder's features to 'trigram'."
         raise InputError("the phantom's own word vectors", f"{len(found)} files {EMBEDDING_FILE}", where, remedy)
     return read_embedding(found[0])

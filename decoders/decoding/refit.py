@@ -60,6 +60,12 @@ def window_row(about: Mapping[str, Any], model: str, metric: str, score: Score, 
     }  # fmt: skip
 
 
+def shifted_score(score: Score) -> Score:
+    """Return the null of shifts of a score as a score of its own: its mean, and the middle 95 % of it."""
+    low, high = np.quantile(score.null, [0.025, 0.975])
+    return Score(float(score.null.mean()), float(low), float(high), len(score.null), np.array([np.nan]))
+
+
 def decode_runs(
     train_x: Runs, train_y: Runs, test_x: Runs, voxels: NDArray[np.int64], lags: Sequence[int], n_folds: int
 ) -> list[NDArray[np.floating]]:
@@ -120,7 +126,13 @@ def _decode_by_kernel(
 
 
 def identification_scores(
-    predicted: Runs, targets: Runs, length: int, rng: np.random.Generator, n_nulls: int = N_NULLS
+    predicted: Runs,
+    targets: Runs,
+    length: int,
+    rng: np.random.Generator,
+    n_nulls: int = N_NULLS,
+    tops: Sequence[int] = (),
+    where: str = "decoding.voxels.test_runs",
 ) -> tuple[dict[str, Score], Identified]:
     """Score the identification of windows without overlap among the windows of their run.
 
@@ -136,11 +148,15 @@ def identification_scores(
         Of intervals and shifts.
     n_nulls : int
         The text of each run is rolled by a random quarter to three quarters of the run.
+    tops : sequence of int
+        Further ranks that count as found.
+    where : str
+        Setting that errors name.
 
     Returns
     -------
     scores : dict
-        ``percentile`` (chance .5) and ``top1`` (chance 1 / windows per run).
+        ``percentile`` (chance .5) and ``top1`` (chance 1 / windows per run), ``top<k>`` for each of `tops`.
     windows : Identified
 
     Raises
@@ -152,7 +168,7 @@ def identification_scores(
     if shortest < 2 * length:
         raise InputError(
             f"held-out runs with {2 * length} moments that are answered, two windows", f"{shortest}",
-            "decoding.voxels.test_runs", "Hold out other runs, or leave that run out.",
+            where, "Hold out other runs, or leave that run out.",
         )  # fmt: skip
     true = [run[: len(p)] for run, p in zip(targets, predicted, strict=True)]
     found = identify_runs(true, predicted, length)
@@ -161,6 +177,8 @@ def identification_scores(
         "percentile": over_windows(found.percentile, np.array([n.percentile.mean() for n in nulls]), rng),
         "top1": over_windows(found.correct, np.array([n.correct.mean() for n in nulls]), rng),
     }
+    for k in tops:
+        scores[f"top{k}"] = over_windows(found.within(k), np.array([n.within(k).mean() for n in nulls]), rng)
     return scores, found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from decoders.config import VoxelMapSettings
+from decoders.config import MegDecodingSettings, VoxelMapSettings
 from decoders.errors import InputError
 from decoders.stats.declared import Corpus, Declaration, DeclaredSplit, Fit, TimedRun
 from decoders.stats.declared_rows import whole
@@ -49,9 +49,11 @@ _FITS = (
 )
 
 
-def word_vectors(settings: VoxelMapSettings, stimuli: Sequence[str]) -> Corpus:
-    """Return the text that the word vectors of the voxel maps come from."""
-    setting, texts = f"{SETTING}.features", tuple(sorted(stimuli))
+def word_vectors(
+    settings: VoxelMapSettings | MegDecodingSettings, stimuli: Sequence[str], block: str = SETTING
+) -> Corpus:
+    """Return the text that the word vectors of the voxel maps come from, or those of another block of settings."""
+    setting, texts = f"{block}.features", tuple(sorted(stimuli))
     if settings.features == "phantom":
         return Corpus("embedding", "The phantom's own word vectors", setting, texts, allowed=_MATCHED)
     return Corpus("embedding", "Vectors of letter trigrams of the study's words", setting, texts, allowed=_SPELLING)

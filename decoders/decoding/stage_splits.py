@@ -1,4 +1,4 @@
-"""Stages ``splits-<analysis>`` (names, encode, voxels, free_text, across): declare which rows train and which test.
+"""Stages ``splits-<analysis>`` (names, encode, voxels, free_text, across, meg): declare what trains and what tests.
 
 From the manifest, quality.tsv (what was excluded) and the settings: no recording is opened.
 """
@@ -13,6 +13,7 @@ from decoders.data.manifest import Run, read_manifest
 from decoders.decoding.splits_across import declare_across
 from decoders.decoding.splits_encode import declare_encode
 from decoders.decoding.splits_free_text import declare_free_text
+from decoders.decoding.splits_meg import declare_meg, held_out_of, sensor_runs
 from decoders.decoding.splits_names import Labels, declare_names
 from decoders.decoding.splits_voxels import declare_voxels
 from decoders.errors import InputError
@@ -32,6 +33,7 @@ def run(job: Job) -> None:
         "splits-voxels": _voxels,
         "splits-free_text": _free_text,
         "splits-across": _across,
+        "splits-meg": _meg,
     }[job.settings.stage]
     declared = declare(job)
     job.log.info("%d splits of %d runs", len(declared.splits), len(declared.runs))
@@ -56,8 +58,10 @@ def timing(runs: Sequence[TimedRun]) -> list[tuple[str, int, float, float]]:
     return [(run.stimulus, run.n_rows, run.start, run.tr) for run in runs]
 
 
-def _usable(job: Job, task: str | None) -> list[Usable]:
-    return usable_runs(read_manifest(job.input("manifest")), job.input("quality"), task)
+def _usable(job: Job, task: str | None, sensors: bool = False) -> list[Usable]:
+    """Return the usable runs of fMRI, or of MEG and EEG: both may have the task of one name."""
+    found = usable_runs(read_manifest(job.input("manifest")), job.input("quality"), task)
+    return [usable for usable in found if (usable.kind == "sensor") == sensors]
 
 
 def _planned(job: Job, usable: Sequence[Usable]) -> list[TimedRun]:
@@ -65,11 +69,11 @@ def _planned(job: Job, usable: Sequence[Usable]) -> list[TimedRun]:
     return planned(usable, preprocess.drop_volumes or 0, preprocess.high_pass_s)
 
 
-def _told(job: Job, task: str | None) -> tuple[list[Usable], list[str]]:
+def _told(job: Job, task: str | None, sensors: bool = False) -> tuple[list[Usable], list[str]]:
     """Return runs with words, and the names of all stimuli with words."""
     table = read_table(job.input("words"), text_columns=("stimulus", "word", "text"))
     stimuli = sorted(set(table["stimulus"]))
-    usable = [u for u in _usable(job, task) if u.row.stimulus in stimuli]
+    usable = [u for u in _usable(job, task, sensors) if u.row.stimulus in stimuli]
     return sorted(usable, key=lambda u: (u.row.subject, u.row.session, u.row.run, u.row.stimulus)), stimuli
 
 
@@ -103,6 +107,21 @@ def _across(job: Job) -> Declaration:
     voxels, settings = job.settings.decoding.voxels, job.settings.decoding.across
     parts, stimuli = _mapped(job)
     return declare_across(parts, voxels, settings, stimuli)
+
+
+def _meg(job: Job) -> Declaration:
+    settings, meg = job.settings.decoding.meg, job.settings.preprocess.meg
+    usable, stimuli = _told(job, settings.task, sensors=True)
+    wanted = decodable_subjects(job.input("quality"), settings.task, settings.test_runs + 1, sensors=True)
+    # The volumes that are dropped are of fMRI; so is the high-pass in seconds.
+    runs = sensor_runs(planned(usable, 0, None), meg, settings.response_s)
+    parts = [[run for run in runs if run.subject == subject] for subject in wanted]
+    parts = [part for part in parts if part]
+    if not parts:
+        remedy = "Check 'task' and what preprocessing excluded."
+        raise InputError("a subject with usable MEG or EEG of continuous text", "none", "decoding.meg", remedy)
+    tested = held_out_of(parts, settings)
+    return _joined("meg", [declare_meg(part, settings, stimuli, tested) for part in parts])
 
 
 def _mapped(job: Job, training_runs: int = 2) -> tuple[list[list[TimedRun]], list[str]]:

@@ -28,7 +28,8 @@ def run(job: Job) -> None:
     }
     scores = correct(tables["scores"])
     decoding = job.settings.decoding
-    asked = (decoding.names.split, decoding.encoding.delays, decoding.voxels.test_runs)  # None where a block is absent
+    # None where a block is absent.
+    asked = (decoding.names.split, decoding.encoding.delays, decoding.voxels.test_runs, decoding.meg.test_runs)
     if not len(scores) and any(value is not None for value in asked):
         remedy = "Look at preprocessed/quality.tsv for the runs that were excluded, and why."
         raise InputError("a subject who can be decoded", "none", "the block 'decoding' of the study", remedy)

@@ -15,7 +15,14 @@ from decoders.data.manifest import read_manifest, select_runs
 from decoders.decoding import maps
 from decoders.decoding.bottleneck import lags_in_volumes, null_pairing, paired
 from decoders.decoding.listening import Listening, listen, planted_voxels
-from decoders.decoding.refit import N_NULLS, Score, decode_runs, identification_scores, window_row
+from decoders.decoding.refit import (
+    N_NULLS,
+    Score,
+    decode_runs,
+    identification_scores,
+    shifted_score,
+    window_row,
+)
 from decoders.decoding.stage_gate import read_pairings
 from decoders.decoding.stored_runs import lengths_of
 from decoders.decoding.voxel_maps import VoxelMaps, gather
@@ -143,9 +150,7 @@ def scores_table(scores: Mapping[str, Mapping[str, Score]], subject: str, seed: 
         for metric, score in metrics.items():
             rows.append(window_row(about, model, metric, score, METHOD))
     for metric, score in scores["bottleneck_refit"].items():
-        low, high = np.quantile(score.null, [0.025, 0.975])
-        shifted = Score(float(score.null.mean()), float(low), float(high), len(score.null), np.array([np.nan]))
-        rows.append(window_row(about, "control:shifted", metric, shifted, METHOD))
+        rows.append(window_row(about, "control:shifted", metric, shifted_score(score), METHOD))
     return pd.DataFrame(rows)
 
 

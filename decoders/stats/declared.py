@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from decoders.errors import InputError
+from decoders.stimuli.hrf import HRF_LENGTH_S
 from decoders.store.atomic import sha256_of, write_text
 from decoders.store.tables import read_table
 
@@ -37,6 +38,8 @@ class TimedRun:
         Period in seconds down to which a filter joined the volumes of the run; 0 without one.
     source : str
         Its row of the manifest, where it comes from there.
+    response_s : float
+        Seconds that the brain's answer to a moment of the stimulus lasts: that of blood flow, or less of sensors.
     """
 
     key: str
@@ -47,6 +50,7 @@ class TimedRun:
     tr: float
     filter_s: float = 0.0
     source: str = field(default="", compare=False)
+    response_s: float = HRF_LENGTH_S
 
 
 class Rows(NamedTuple):
@@ -167,7 +171,7 @@ class Declaration:
     Attributes
     ----------
     analysis : str
-        ``encode``, ``names``, ``voxels``, ``free_text``, ``across``.
+        ``encode``, ``names``, ``voxels``, ``free_text``, ``across``, ``meg``.
     setting : str
         The block of the study that it comes from.
     runs : tuple of TimedRun

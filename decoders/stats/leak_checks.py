@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from decoders.stats.declared import Corpus, DeclaredSplit, Fit, Rows, TimedRun
 from decoders.stats.findings import Audited, Finding, excused
 from decoders.stats.shared_text import WINDOW, digest_of, shared_windows, unheard_passages
-from decoders.stimuli.hrf import HRF_LENGTH_S
 
 # Phrases come again by chance: in runs of 890 words our stories and the Alice book share less than .7 % of them.
 TEXT_LIMIT = 0.02
@@ -149,8 +148,9 @@ def time_gap(one: Audited) -> Finding:
         return one.finding("gap", "no shared run", "", True, detail, one.declaration.setting, "")
     shared = {rows.run for rows in one.split.seen} & {rows.run for rows in one.split.test}
     memory = max(one.runs[key].filter_s for key in shared)
-    needed = HRF_LENGTH_S + memory
-    parts = f"{HRF_LENGTH_S:g} s of haemodynamic response and {memory:g} s of filter"
+    response = max(one.runs[key].response_s for key in shared)
+    needed = response + memory
+    parts = f"{response:g} s of the brain's response and {memory:g} s of filter"
     detail = f"{found:g} s lie between training and test volumes of a run; {parts} reach across."
     remedy = f"Leave {needed:g} s between training and test, split by run, or filter less (preprocess.high_pass_s)."
     good = found >= needed - _TOLERANCE_S

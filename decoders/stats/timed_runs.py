@@ -56,7 +56,10 @@ def usable_runs(manifest: Sequence[Run], quality: str | Path, task: str | None) 
             raise InputError(f"the run {run.run_id} of the manifest", "no such row", quality, remedy)
         row = table.loc[run.run_id]
         if pd.isna(row["excluded"]):
-            found.append(Usable(run, int(row["n_volumes"]), float(row["tr"]), str(row["kind"])))
+            step = float(row["tr"])
+            if math.isnan(step) and "sfreq" in table:
+                step = 1 / float(row["sfreq"])
+            found.append(Usable(run, int(row["n_volumes"]), step, str(row["kind"])))
     return found
 
 
@@ -87,11 +90,18 @@ def recorded(recordings: Sequence[Recording]) -> list[TimedRun]:
     keys = _keys([(r.subject, r.session, r.task, r.run) for r in recordings])
     return [
         TimedRun(
-            key, r.subject, r.stimulus, len(r.data), _seconds(float(r.time[0]) if len(r.time) else 0.0),
-            _seconds(r.tr), _seconds(parameter_of(r.steps, "project out", "high_pass_s") or 0.0),
+            key, r.subject, r.stimulus, len(r.data), _seconds(_start(r)),
+            _seconds(r.tr or (1 / r.sfreq if r.sfreq else 0.0)),
+            _seconds(parameter_of(r.steps, "project out", "high_pass_s") or 0.0),
         )
         for key, r in zip(keys, recordings, strict=True)
     ]  # fmt: skip
+
+
+def _start(recording: Recording) -> float:
+    """Return the start as the manifest has it: without what triggers of sensors corrected of it."""
+    first = float(recording.time[0]) if len(recording.time) else 0.0
+    return first - float(parameter_of(recording.steps, "triggers", "onset_shift_s") or 0.0)
 
 
 def by_subject(runs: Sequence[TimedRun]) -> dict[str, list[TimedRun]]:

@@ -78,7 +78,8 @@ def decoding_verdicts(scores: pd.DataFrame, alpha: float) -> pd.DataFrame:
     """
     table = _corrected(scores[scores["metric"].str.lower().isin(MAIN_METRICS)])
     is_control = table["model"].str.startswith(_CONTROL)
-    place = ["level", "subject", "task", "metric"]
+    # Tables of several kinds of recordings hold a column that names them; tasks of two kinds may have one name.
+    place = ["level", "subject", "task", "metric", *(name for name in ("modality",) if name in table)]
     rows = []
     for _, group in table[~is_control].groupby([*place, "model"], dropna=False, sort=False):
         for row in _summaries(group).to_dict("records"):
@@ -124,7 +125,8 @@ def _decoding_row(row: dict[str, object], controls: pd.DataFrame, alpha: float) 
     score, null = float(row["score"]), float(row["null_mean"])  # type: ignore[arg-type]
     above = bool(float(row["p_corrected"]) <= alpha and not score <= null)  # type: ignore[arg-type]
     sentence, explained = verdict(above, _reached_by(score, float(row["ci_low"]), controls))  # type: ignore[arg-type]
-    analysis = f"{row['task']}: {row['model']}, {row['metric']}"
+    kind = row.get("modality")
+    analysis = f"{'' if kind is None or pd.isna(kind) else f'{kind} '}{row['task']}: {row['model']}, {row['metric']}"
     for key in ("split", "seed"):
         if not (pd.isna(row[key]) or str(row[key]).lower() in ("all", "mean")):
             analysis += f", {key} {row[key]}"

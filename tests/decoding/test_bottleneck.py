@@ -172,7 +172,7 @@ def test_too_few_runs_or_volumes_are_refused():
 def test_a_loss_that_is_not_finite_stops_the_training(value):
     x, targets = brain(n_runs=4)
     x[2][50, 7] = value
-    with pytest.raises(InputError, match="a finite loss of the voxel gate"):
+    with pytest.raises(InputError, match="a finite loss of the gate"):
         train_gate(x, targets, MASK, SETTINGS.model_copy(update={"epochs": 2}), 2.0, seed=0)
 
 
