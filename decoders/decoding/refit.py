@@ -69,7 +69,7 @@ def decode_runs(
     ----------
     train_x, test_x : sequence of array of shape (n_volumes, n_voxels)
         Of more answers than moments a block of voxels at a time is read, and what is held is the kernel of all moments;
-        else a run at a time, and what is held is the Gram matrix of all answers. Neither grows beyond the answers' square.
+        else a run at a time, and what is held is the Gram matrix of all answers.
     train_y : sequence of array of shape (n_volumes, n_targets)
     voxels : array of int
         Voxels that are read.

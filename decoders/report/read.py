@@ -74,6 +74,7 @@ _TABLES = (
     "recovery",
     "across",
     "clusters",
+    "voxel_features",
     "rate",
     "halves",
     "leaks",

@@ -190,7 +190,7 @@ def test_a_named_bug_of_ridge_by_run_is_noticed(bug, monkeypatch):
 
 def test_ridge_by_run_never_joins_the_runs(tmp_path, monkeypatch):
     x, targets = brain(n_runs=9, n=60)
-    stored, in_memory, mask = written(tmp_path, x)
+    stored, in_memory, _ = written(tmp_path, x)
     rows = []
     original = ridge._add_products
     monkeypatch.setattr(ridge, "_add_products", lambda gram, Z: rows.append(len(Z)) or original(gram, Z))
