@@ -11,6 +11,7 @@ from decoders.config import VoxelMapSettings
 from decoders.decoding.splits_voxels import SETTING
 from decoders.decoding.stored_runs import Runs, StoredRun, StoredRuns
 from decoders.errors import InputError
+from decoders.stage import SettingsSlice
 from decoders.store.arrays import shape_of
 from decoders.store.recording import Recording
 
@@ -90,4 +91,6 @@ def without_grid(settings: VoxelMapSettings) -> VoxelMapSettings:
         if value != good:
             where, remedy = f"{SETTING}.{name}", f"Set it to '{good}', or preprocess.representation to 'volume'."
             raise InputError("voxels on a grid for a 3D-CNN", "regions or a surface", where, remedy)
+    if isinstance(settings, SettingsSlice):
+        return settings.changed(sigma_voxels=0.0)  # type: ignore[return-value]
     return settings.model_copy(update={"sigma_voxels": 0.0})

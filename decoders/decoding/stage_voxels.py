@@ -57,8 +57,9 @@ def run(job: Job) -> None:
         names = recordings[0].names.tolist() or list(range(int(listening.mask.sum())))
         table = features_table(found, [str(name) for name in names], subject)
         write_table(job.outputs["features"], table, "voxel_features")
-    for name, values in found.shown.items() if affine is not None else ():
-        write_map(job.outputs[name], values, listening.mask, affine, _UNITS[name])
+    else:
+        for name, values in found.shown.items():
+            write_map(job.outputs[name], values, listening.mask, affine, _UNITS[name])
     _write(job.outputs["arrays"], listening, found, arrays, planted, affine, about)
 
 

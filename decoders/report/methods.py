@@ -173,6 +173,7 @@ def _voxels(block: Any, preprocess: Any) -> str:
     if block is None:
         return ""
     grid = preprocess is None or preprocess.representation == "volume"
+    where = " on the voxel grid" if grid else ""
     smoothed = f"Gates were smoothed (sigma {block.sigma_voxels:g} voxels) and " if grid else "Gates were "
     words = {
         "phantom": "the very word features that generated the phantom (an upper bound)",
@@ -188,7 +189,7 @@ def _voxels(block: Any, preprocess: Any) -> str:
         else ""
     )
     return (
-        f"{cut}Responding voxels were located by an information bottleneck{' on the voxel grid' if grid else ''}: each voxel passes with a "
+        f"{cut}Responding voxels were located by an information bottleneck{where}: each voxel passes with a "
         "learnt gate or is replaced by noise; the loss adds "
         f"{block.beta:g} times the mean bound on the information per voxel (more beyond 2,000 voxels, in proportion to "
         "their number) to a contrastive loss over "
