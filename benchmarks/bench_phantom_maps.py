@@ -109,13 +109,13 @@ def main() -> None:
     """Run all cases and write the result."""
     logging.basicConfig(level="WARNING")
     # The lower signal asks only whether nothing is claimed.
-    cases = ((0.2, "phantom"), (0.2, "trigram"), (0.1, "phantom"))
+    every = ((0.2, "phantom"), (0.2, "trigram"), (0.1, "phantom"))
     parser = argparse.ArgumentParser(description="Recovery of planted voxels.")
     parser.add_argument("grids", nargs="*", default=[SMALL])
     parser.add_argument("--r0", type=float)
     parser.add_argument("--features")
     options = parser.parse_args()
-    cases = tuple(case for case in cases if options.r0 in (None, case[0]) and options.features in (None, case[1]))
+    cases = tuple(case for case in every if options.r0 in (None, case[0]) and options.features in (None, case[1]))
     for grid in options.grids:
         name_of_result = "phantom_maps" + ("" if grid == SMALL else f"_{grid}")
         kept = FOLDER / f"{name_of_result}.json"
