@@ -34,6 +34,10 @@ class NamesSettings(Settings):
         "patchify", description="Front end of the speller: linear, or a 3D-CNN on the voxel grid."
     )
     sigma_voxels: Positive = Field(1.0, description="Gaussian smoothing of the speller's gate logits, in voxels.")
+    gate_folds: NotNegative = Field(
+        0,
+        description="Folds over training runs by which the speller's gate is cross-fitted before the speller is trained behind it; 0 trains them together, which is faster.",
+    )
     n_voxels: Count = Field(
         500, description="Voxels kept by nearest_pattern, largest category spread on the training half."
     )

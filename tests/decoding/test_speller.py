@@ -7,6 +7,7 @@ import torch
 from decoders.decoding.speller import Speller
 from decoders.decoding.speller_fit import SpellerOptions, answers, fit_speller
 from decoders.decoding.trie import END, build_trie
+from decoders.errors import InputError
 
 NAMES = ("cat", "chair", "cats", "face", "house")
 
@@ -108,3 +109,11 @@ def test_same_seed_same_bits_and_the_global_generator_is_left_alone():
     other = fit_speller(x, labels, mask, trie, options, 8)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert not torch.equal(first.gate.theta, other.gate.theta)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_stops_the_training(value):
+    x, labels, mask = planted(n=60)
+    x[3, 5] = value
+    with pytest.raises(InputError, match="a finite loss of the speller"):
+        fit_speller(x, labels, mask, build_trie(("a", "b", "c")), SpellerOptions(epochs=1, head="linear"), 0)
