@@ -18,6 +18,7 @@ include: "workflow/rules/stimuli.smk"
 include: "workflow/rules/learning.smk"
 include: "workflow/rules/decoding.smk"
 include: "workflow/rules/alignment.smk"
+include: "workflow/rules/sensors.smk"
 include: "workflow/rules/certificate.smk"
 include: "workflow/rules/report.smk"
 

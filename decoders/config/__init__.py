@@ -16,6 +16,7 @@ from decoders.config.alignment import (
     SearchlightSettings,
     UserModel,
 )
+from decoders.config.alignment_meg import FusionSettings, TimeSettings
 from decoders.config.base import Count, Name, NotNegative, Positive, Settings, Share
 from decoders.config.decoding import (
     AcrossSettings,
@@ -27,7 +28,10 @@ from decoders.config.decoding import (
     NamesSettings,
     VoxelMapSettings,
 )
+from decoders.config.decoding_meg import MegDecodingSettings
 from decoders.config.learning import LearningSettings, TrainingSettings
+from decoders.config.meg import MegSettings
+from decoders.config.phantom_meg import PhantomMegSettings
 from decoders.config.read import json_schema, load_settings, parse_settings, parse_slice, pick, read_study
 from decoders.config.recordings import DataSettings, PhantomSettings, PreprocessSettings
 from decoders.config.study import ReportSettings, StudySettings
@@ -45,11 +49,15 @@ __all__ = [
     "EncodingAlignmentSettings",
     "EncodingSettings",
     "FreeTextSettings",
+    "FusionSettings",
     "LeakCheck",
     "LearningSettings",
+    "MegDecodingSettings",
+    "MegSettings",
     "Name",
     "NamesSettings",
     "NotNegative",
+    "PhantomMegSettings",
     "PhantomSettings",
     "Positive",
     "PreprocessSettings",
@@ -58,6 +66,7 @@ __all__ = [
     "Settings",
     "Share",
     "StudySettings",
+    "TimeSettings",
     "TrainingSettings",
     "UserModel",
     "VoxelMapSettings",

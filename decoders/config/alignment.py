@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from decoders.config.alignment_meg import FusionSettings, TimeSettings
 from decoders.config.base import Count, Name, Positive, Settings, Share
 
 Control = Literal[
@@ -73,8 +74,9 @@ class SearchlightSettings(Settings):
 class AlignmentSettings(Settings):
     """Comparison of networks with recordings by RSA (alignment.md)."""
 
-    recordings: Literal["rdms", "estimates"] = Field(
-        "estimates", description="RDMs that the data set ships, or RDMs of our trial estimates."
+    recordings: Literal["rdms", "estimates", "none"] = Field(
+        "estimates",
+        description="fMRI: RDMs that the data set ships, RDMs of our trial estimates, or none (MEG or EEG alone).",
     )
     task: str | None = Field(None, description="Task label of the runs (estimates); all when absent.")
     regions: dict[Name, str] = Field(
@@ -104,6 +106,8 @@ class AlignmentSettings(Settings):
     correction: Literal["fdr", "max"] = Field("max", description="Correction within a family of tests.")
     alpha: Share = Field(0.05, description="Level of the corrected tests.")
     searchlight: SearchlightSettings | None = None
+    time: TimeSettings | None = None
+    fusion: FusionSettings | None = None
 
     @model_validator(mode="after")
     def _searchlight_has_what_it_needs(self) -> AlignmentSettings:
@@ -119,6 +123,14 @@ class AlignmentSettings(Settings):
         able = ("spearman", "rho_a", "pearson", "cosine")
         if self.comparators[0] not in able:
             raise ValueError(f"'searchlight' compares by the first of alignment.comparators, which must be of {able}")
+        return self
+
+    @model_validator(mode="after")
+    def _something_to_compare(self) -> AlignmentSettings:
+        if self.recordings == "none" and self.time is None:
+            raise ValueError("alignment.recordings 'none' leaves nothing to compare: add the block 'time' (MEG or EEG)")
+        if self.fusion and (self.time is None or self.recordings == "none"):
+            raise ValueError("'fusion' needs fMRI (alignment.recordings) and MEG or EEG (the block 'time')")
         return self
 
     @model_validator(mode="after")

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from decoders.config.base import Count, NotNegative, Positive, Settings, Share
+from decoders.config.decoding_meg import MegDecodingSettings
 
 LeakCheck = Literal["run", "subject", "stimulus", "text", "gap", "scaling", "selection", "penalty", "corpus"]
 
@@ -209,6 +210,7 @@ class DecodingSettings(Settings):
     voxels: VoxelMapSettings | None = None
     free_text: FreeTextSettings | None = None
     across: AcrossSettings | None = None
+    meg: MegDecodingSettings | None = None
     allowed_leaks: tuple[AllowedLeak, ...] = Field(
         (),
         description="Leaks between training and test data that the study accepts, e.g. [{analysis: encode, check: gap, reason: …}]; any other stops it.",

@@ -7,6 +7,8 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from decoders.config.base import Count, Name, Positive, Settings, Share
+from decoders.config.meg import MegSettings
+from decoders.config.phantom_meg import PhantomMegSettings
 
 
 class PhantomSettings(Settings):
@@ -26,6 +28,7 @@ class PhantomSettings(Settings):
     text: Literal["embedded_en", "embedded_zh", "alice"] = Field(
         "embedded_en", description="Embedded stories (ours), or the Alice book from the registry."
     )
+    meg: PhantomMegSettings | None = Field(None, description="MEG of the same people; none when absent.")
     seed: int = Field(0, ge=0, description="Seed of the phantom itself, apart from the study's seed.")
 
 
@@ -61,7 +64,7 @@ class DataSettings(Settings):
 
 
 class PreprocessSettings(Settings):
-    """What is done to each fMRI run. Motion correction and normalisation are fMRIPrep's work."""
+    """What is done to each run; but for `meg`, the keys are of fMRI. Motion correction and normalisation are fMRIPrep's work."""
 
     representation: Literal["volume", "region", "surface"] = Field(
         "volume", description="Voxels in a mask, region means, or surface vertices."
@@ -95,3 +98,4 @@ class PreprocessSettings(Settings):
     )
     estimate_lag_s: float = Field(0.0, description="Lag in seconds added to block onsets (blocks only).")
     hrf: Literal["spm", "glover"] = Field("spm", description="Haemodynamic response of the GLM.")
+    meg: MegSettings | None = Field(None, description="MEG and EEG runs; the defaults of the block when absent.")

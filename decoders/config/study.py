@@ -39,6 +39,8 @@ class StudySettings(Settings):
             raise ValueError(f"data.source 'none' has no recordings, which {given} need")
         if self.decoding and not self.preprocess:
             raise ValueError("'decoding' needs the block 'preprocess'")
+        if self.alignment and self.alignment.time and not self.preprocess:
+            raise ValueError("'alignment.time' needs the block 'preprocess'")
         estimated = self.preprocess is not None and self.preprocess.estimates is not None
         if self.alignment and self.alignment.recordings == "estimates" and not estimated:
             raise ValueError("'alignment' from estimates needs 'preprocess' with 'estimates'")

@@ -7,18 +7,22 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pandas as pd
 
 from decoders.errors import InputError
 from decoders.store.tables import read_table, write_table
 
-Modality = Literal["bold", "region", "surface", "rdm", "meg"]
-FileColumn = Literal["image", "mask", "sidecar", "events", "confounds", "text", "truth"]
-FILE_COLUMNS: tuple[FileColumn, ...] = ("image", "mask", "sidecar", "events", "confounds", "text", "truth")
-_MODALITIES = ("bold", "region", "surface", "rdm", "meg")
-_NUMBERS = ("tr", "n_volumes", "start_time")
+Modality = Literal["bold", "region", "surface", "rdm", "meg", "eeg"]
+FileColumn = Literal[
+    "image", "mask", "sidecar", "events", "confounds", "text", "truth",
+    "channels", "calibration", "crosstalk", "empty_room",
+]  # fmt: skip
+FILE_COLUMNS: tuple[FileColumn, ...] = get_args(FileColumn)
+SENSORS = ("meg", "eeg")
+_MODALITIES = ("bold", "region", "surface", "rdm", *SENSORS)
+_NUMBERS = ("tr", "n_volumes", "start_time", "sfreq")
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
 
@@ -34,13 +38,16 @@ class Run:
         Unique and safe as part of a file name, e.g. ``sub-01_task-story_run-01``.
     subject, session, task, run : str
         BIDS labels without their prefixes.
-    modality : {"bold", "region", "surface", "rdm", "meg"}
+    modality : {"bold", "region", "surface", "rdm", "meg", "eeg"}
         What the image holds.
     root : str
         Folder of the data set; relative to the working directory when inside it.
     image, mask, sidecar, events, confounds, text, truth : str
         Files, relative to `root`. `text` is a TextGrid or a table of words; `truth` is the planted
         truth of the phantom. Surface runs hold both hemispheres in `image`, separated by ``;``.
+    channels, calibration, crosstalk, empty_room : str
+        Files of an MEG or EEG run: its channels.tsv, the fine calibration and the cross-talk of the Maxwell filter, the
+        recording without a person.
     stimulus : str
         Name of the story or of the picture set.
     tr : float
@@ -48,7 +55,9 @@ class Run:
     n_volumes : int or float
         Number of volumes (an int where known).
     start_time : float
-        Seconds from the stimulus onset to the start of the first volume.
+        Seconds from the stimulus onset to the start of the first volume (or sample).
+    sfreq : float
+        Samples per second of an MEG or EEG run.
     region : str
         Region of an RDM.
     space : str
@@ -81,6 +90,11 @@ class Run:
     start_time: float = math.nan
     region: str = ""
     space: str = ""
+    channels: str = ""
+    calibration: str = ""
+    crosstalk: str = ""
+    empty_room: str = ""
+    sfreq: float = math.nan
     sha256: str = ""
     status: Literal["ok", "excluded"] = "ok"
     reason: str = ""

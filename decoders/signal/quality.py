@@ -54,7 +54,7 @@ def quality_row(run: Run, recording: Recording) -> dict[str, Any]:
     }
 
 
-def decodable_subjects(path: str | Path, task: str | None, least: int) -> list[str]:
+def decodable_subjects(path: str | Path, task: str | None, least: int, sensors: bool = False) -> list[str]:
     """Return the subjects of a quality table who can be decoded.
 
     Parameters
@@ -66,6 +66,8 @@ def decodable_subjects(path: str | Path, task: str | None, least: int) -> list[s
     least : int
         Usable runs that an analysis needs. A subject with fewer drops out if exclusions are the cause;
         one who never had as many stays, and the analysis says what it needs.
+    sensors : bool
+        Whether runs of MEG and EEG count, or those of fMRI: both may have the task of one name.
 
     Returns
     -------
@@ -73,6 +75,7 @@ def decodable_subjects(path: str | Path, task: str | None, least: int) -> list[s
         Sorted.
     """
     table = read_table(path, text_columns=("subject", "task", "excluded"))
+    table = table[(table["kind"] == "sensor") == sensors]
     table = table if task is None else table[table["task"] == task]
     usable = table[table["excluded"].isna()].groupby("subject").size()
     recorded = table.groupby("subject").size()

@@ -148,16 +148,21 @@ def picture_events(settings: PhantomSettings, shown: PictureSet, subject: int, r
         Columns onset, duration (seconds), trial_type (name of the picture), stim_file.
     """
     rng = stream(settings.seed, "picture order", subject, run)
-    first, *others = (rng.permutation(len(shown.names)) for _ in range(REPEATS))
-    order = [first]
-    for block in others:
-        order.append(np.roll(block, -1) if block[0] == order[-1][-1] else block)
-    indices = np.concatenate(order)
+    indices = picture_order(len(shown.names), REPEATS, rng)
     gaps = rng.permutation(np.resize(_GAPS_S, len(indices)))
     onset = _LEAD_S + np.concatenate([[0.0], np.cumsum(gaps)[:-1]])
     names = [shown.names[i] for i in indices]
     files = [f"pictures/{name}.png" for name in names]
     return pd.DataFrame({"onset": onset, "duration": DURATION_S, "trial_type": names, "stim_file": files})
+
+
+def picture_order(n_pictures: int, repeats: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Draw an order of pictures: each once per block, never twice in a row; shape (n_pictures * repeats,)."""
+    first, *others = (rng.permutation(n_pictures) for _ in range(repeats))
+    order = [first]
+    for block in others:
+        order.append(np.roll(block, -1) if block[0] == order[-1][-1] else block)
+    return np.concatenate(order)
 
 
 def picture_volumes(settings: PhantomSettings) -> int:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from decoders.config import PhantomSettings
 from decoders.simulate.bids import BIDS_VERSION, raw_like, write_image, write_picture, write_sidecar, write_tsv
 from decoders.simulate.brain import affine_of, brain_mask, draw_brain
+from decoders.simulate.meg_write import write_meg
 from decoders.simulate.pictures import (
     REGIONS,
     PictureSet,
@@ -38,6 +39,10 @@ stimuli/<story>_characters.tsv   their characters
 stimuli/pictures.tsv             the pictures that were shown, with their categories
 stimuli/training_split.tsv       further pictures of the same shapes, for training networks
 derivatives/truth                brain masks, planted voxels with their true correlations, regions, word vectors
+"""
+_README_MEG = """
+MEG of the same people, in the same tasks: sub-*/meg, with a recording without a person in sub-emptyroom.
+derivatives/truth/sub-*/meg      planted dipoles with their latencies, and how much each sensor sees of them
 """
 _STORY_EVENTS = {
     "onset": {"Description": "Seconds from the first volume, which starts with the story."},
@@ -74,7 +79,10 @@ def write_phantom(root: str | Path, settings: PhantomSettings, mirror: str | Pat
     """
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
-    people = [f"{i + 1:02d}" for i in range(max(settings.story_subjects, settings.picture_subjects))]
+    meg = settings.meg
+    n_stories = max(settings.story_subjects, meg.story_subjects if meg else 0)
+    n_pictures = max(settings.picture_subjects, meg.picture_subjects if meg else 0)
+    people = [f"{i + 1:02d}" for i in range(max(n_stories, n_pictures))]
     _write_description(root, people, settings)
     for person in people:
         write_image(
@@ -82,10 +90,13 @@ def write_phantom(root: str | Path, settings: PhantomSettings, mirror: str | Pat
             brain_mask(settings.grid).astype(np.uint8),
             affine_of(settings.grid),
         )
-    if settings.story_subjects:
+    # People who are in the MEG alone hear the same stories and see the same pictures.
+    if n_stories:
         _write_story_task(root, people[: settings.story_subjects], settings, mirror)
-    if settings.picture_subjects:
+    if n_pictures:
         _write_picture_task(root, people[: settings.picture_subjects], settings)
+    if meg:
+        write_meg(root, people, settings, mirror)
 
 
 def _write_description(root: Path, people: list[str], settings: PhantomSettings) -> None:
@@ -101,7 +112,8 @@ def _write_description(root: Path, people: list[str], settings: PhantomSettings)
         root / "derivatives/truth/dataset_description.json",
         {"Name": f"{PHANTOM_NAME}: planted truth", "DatasetType": "derivative", **common},
     )
-    (root / "README").write_text(_README, encoding="utf-8", newline="\n")
+    readme = _README + (_README_MEG if settings.meg else "")
+    (root / "README").write_text(readme, encoding="utf-8", newline="\n")
     write_tsv(root / "participants.tsv", pd.DataFrame({"participant_id": [f"sub-{person}" for person in people]}))
     write_sidecar(root / "participants.json", {"participant_id": {"Description": "Simulated person."}})
 

@@ -99,7 +99,7 @@ def test_two_runs_of_one_id_are_refused(tmp_path: Path) -> None:
         Run("a", "1\t2"),
         Run("a", "1", reason="two\nlines"),
         Run("a", "n/a"),
-        Run("a", "1", modality="eeg"),  # type: ignore[arg-type]
+        Run("a", "1", modality="ecog"),  # type: ignore[arg-type]
         Run("a", "1", status="bad"),  # type: ignore[arg-type]
     ],
 )

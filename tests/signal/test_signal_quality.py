@@ -83,9 +83,13 @@ def test_tsnr_of_regions_is_matched_by_name():
 def test_subjects_whom_exclusions_cost_too_many_runs_drop_out(tmp_path):
     rows = [("1", "x", None)] * 3 + [("2", "x", None)] * 2 + [("2", "x", "flat"), ("3", "x", "flat")]
     rows += [("4", "x", None)] * 2 + [("5", "y", None)]
-    write_table(tmp_path / "q.tsv", pd.DataFrame(rows, columns=["subject", "task", "excluded"]))
+    columns = ["subject", "task", "excluded"]
+    runs = pd.DataFrame(rows, columns=columns).assign(kind="volume")
+    sensed = pd.DataFrame([("3", "x", None)] * 3, columns=columns).assign(kind="sensor")
+    write_table(tmp_path / "q.tsv", pd.concat([runs, sensed]))
+    assert decodable_subjects(tmp_path / "q.tsv", "x", 3, sensors=True) == ["3"]
     assert decodable_subjects(tmp_path / "q.tsv", "x", 3) == ["1", "4"]
     assert decodable_subjects(tmp_path / "q.tsv", "x", 2) == ["1", "2", "4"]
     assert decodable_subjects(tmp_path / "q.tsv", None, 1) == ["1", "2", "4", "5"]
-    write_table(tmp_path / "n.tsv", pd.DataFrame([("1", None, None)], columns=["subject", "task", "excluded"]))
+    write_table(tmp_path / "n.tsv", pd.DataFrame([("1", None, None)], columns=columns).assign(kind="region"))
     assert decodable_subjects(tmp_path / "n.tsv", None, 3) == ["1"]

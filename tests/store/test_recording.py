@@ -52,3 +52,17 @@ def test_a_header_leaves_the_data_on_disk(tmp_path):
     np.testing.assert_array_equal(read_columns(header.path, "data", slice(1, 3)), recording.data[:, 1:3])
     with pytest.raises(IntegrityError, match=r"no \['other'\]"):
         read_columns(header.path, "other")
+
+
+def test_trials_of_sensors_survive(tmp_path):
+    rng = np.random.default_rng(0)
+    trials = Recording(
+        rng.standard_normal((3, 4, 5)).astype(np.float32), "sensor", "01", axis="trial", time=np.arange(3.0),
+        names=np.array(["a", "b", "c", "d"], dtype=object), conditions=np.array(["x", "y", "x"], dtype=object),
+        groups=np.arange(3), sfreq=200.0, epoch_time=np.arange(5) / 200, positions=rng.standard_normal((4, 3)),
+        channel_types=np.array(["mag", "grad", "grad", "eeg"], dtype=object), noise_covariance=np.diag([1.0, 2, 3, 4]),
+    )  # fmt: skip
+    write_recording(tmp_path / "r.h5", trials)
+    found = read_recording(tmp_path / "r.h5")
+    for field in dataclasses.fields(Recording):
+        np.testing.assert_equal(getattr(found, field.name), getattr(trials, field.name))

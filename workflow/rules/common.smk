@@ -55,6 +55,11 @@ ENCODING = STUDY.decoding.encoding if STUDY.decoding else None
 VOXELS = STUDY.decoding.voxels if STUDY.decoding else None
 FREE_TEXT = STUDY.decoding.free_text if STUDY.decoding else None
 ACROSS = STUDY.decoding.across if STUDY.decoding else None
+SENSED = STUDY.decoding.meg if STUDY.decoding else None
+TIMED = STUDY.alignment.time if STUDY.alignment else None
+FUSED = STUDY.alignment.fusion if STUDY.alignment else None
+# Alignment with fMRI; a study may align MEG or EEG alone.
+IMAGED = STUDY.alignment is not None and STUDY.alignment.recordings != "none"
 DECODED = [
     name
     for name, block in (
@@ -63,6 +68,7 @@ DECODED = [
         ("voxels", VOXELS),
         ("free_text", FREE_TEXT),
         ("across", ACROSS),
+        ("meg", SENSED),
     )
     if block
 ]
@@ -78,6 +84,15 @@ ALIGNMENT_FILES = {
     "models": "model_rdms.h5",
     "geometry": "geometry.tsv",
 }
+TIME_FILES = {
+    "time_rdms": "time_rdms.h5",
+    "time_scores": "time_scores.tsv",
+    "time_ceilings": "time_ceilings.tsv",
+    "time_inference": "time_inference.tsv",
+    "time_clusters": "time_clusters.tsv",
+    "latencies": "latencies.tsv",
+    "time_generalisation": "time_generalisation.h5",
+}
 
 
 wildcard_constraints:
@@ -86,7 +101,7 @@ wildcard_constraints:
     rule="[a-z][a-z0-9_]*?",
     architecture="[a-z0-9]+",
     seed="[0-9]+",
-    analysis="names|encode|voxels|free_text|across",
+    analysis="names|encode|voxels|free_text|across|meg",
     cell="[a-z]+(-[0-9x]+)?",
     pairing="[0-9]+",
     chunk="[0-9]+",
@@ -118,7 +133,8 @@ def trained():
 def has_text():
     """Whether the study's recordings come with a text in time."""
     phantom = STUDY.data.phantom if STUDY.data.source == "phantom" else None
-    return bool(ENCODING or VOXELS or (phantom and phantom.story_subjects))
+    heard = phantom and (phantom.story_subjects or (phantom.meg and phantom.meg.story_subjects))
+    return bool(ENCODING or VOXELS or SENSED or heard)
 
 
 def shown():
@@ -222,18 +238,29 @@ def tree():
     return digest.hexdigest()
 
 
-def recordings(task=None, subject=None, kind="recording"):
-    """The preprocessed files of the runs that hold time series."""
+def recorded(task=None, subject=None, sensors=False):
+    """The runs that hold time series: of fMRI, of MEG and EEG (sensors), or all (None)."""
+    from decoders.data.manifest import SENSORS
+
     chosen = [run for run in runs(task, subject) if run.modality != "rdm" and run.status == "ok"]
-    return [S(f"preprocessed/{run.run_id}_{kind}.h5") for run in chosen]
+    return [run for run in chosen if sensors is None or (run.modality in SENSORS) == sensors]
 
 
-def subjects(task, least):
+def recordings(task=None, subject=None, kind="recording", sensors=False):
+    """The preprocessed files of those runs."""
+    return [S(f"preprocessed/{run.run_id}_{kind}.h5") for run in recorded(task, subject, sensors)]
+
+
+def subjects(task, least, sensors=False):
     """The subjects whose runs preprocessing left; those whom exclusions cost too many runs drop out."""
     from decoders.signal.quality import decodable_subjects
 
     checkpoints.quality.get()
-    return decodable_subjects(S("preprocessed/quality.tsv"), task, least)
+    return decodable_subjects(S("preprocessed/quality.tsv"), task, least, sensors)
+
+
+def sensed_subjects():
+    return subjects(SENSED.task, SENSED.test_runs + 1, sensors=True)
 
 
 def named_subjects():
@@ -255,11 +282,12 @@ def read_subjects():
     return subjects(VOXELS.task, VOXELS.test_runs + 3)
 
 
-def with_neighbour(task, subject):
+def with_neighbour(task, subject, sensors=False):
     """The recordings of a subject and of the next one, whose brain is a control; of the subject alone where it is one."""
-    labels = sorted({run.subject for run in runs(task) if run.modality != "rdm" and run.status == "ok"})
+    labels = sorted({run.subject for run in recorded(task, sensors=sensors)})
     other = labels[(labels.index(subject) + 1) % len(labels)]
-    return recordings(task, subject) + (recordings(task, other) if other != subject else [])
+    people = (subject, other) if other != subject else (subject,)
+    return [path for person in people for path in recordings(task, person, sensors=sensors)]
 
 
 LEARNT = bool(VOXELS and VOXELS.features in ("cooccurrence", "language_model"))
@@ -286,10 +314,27 @@ def estimates(wildcards):
     return recordings(STUDY.alignment.task, kind="estimates")
 
 
+def trials(wildcards):
+    """The trials of MEG and EEG that alignment in time compares."""
+    return recordings(TIMED.task, kind="estimates", sensors=True)
+
+
+def compared():
+    """What recorded RDMs are compared with: pictures and their controls, networks, the user's own models."""
+    return {
+        "pictures": S("stimuli/pictures.h5"),
+        "labels": S("stimuli/pictures.tsv"),
+        "controls": S("stimuli/control_rdms.h5"),
+        "features": networks("features"),
+        "card": networks("card"),
+        "user": [model.path for model in STUDY.alignment.models] if STUDY.alignment else [],
+    }
+
+
 def searchlight_chunks(wildcards):
     """The parts of the searchlight: each subject with recordings, chunk by chunk."""
     alignment = STUDY.alignment
-    shown = sorted({run.subject for run in runs(alignment.task) if run.modality != "rdm" and run.status == "ok"})
+    shown = sorted({run.subject for run in recorded(alignment.task)})
     numbers = range(alignment.searchlight.n_chunks)
     return [S(f"alignment/searchlight/sub-{subject}_chunk-{chunk}.h5") for subject in shown for chunk in numbers]
 
@@ -313,6 +358,8 @@ def decoding_parts(part):
             found += [S(f"decoding/sub-{subject}_voxels-scores.tsv") for subject in mapped_subjects()]
         if FREE_TEXT and part in ("scores", "text"):
             found += [S(f"decoding/sub-{subject}_free_text-{part}.tsv") for subject in read_subjects()]
+        if SENSED and part in ("scores", "text"):
+            found += [S(f"decoding/sub-{subject}_meg-{part}.tsv") for subject in sensed_subjects()]
         if ACROSS and part == "scores":
             found += [*parts_across("scores")(wildcards), S("decoding/across-scores.tsv")]
         if ACROSS and part == "recovery":
@@ -354,15 +401,21 @@ def page_inputs():
     inputs = {"manifest": S("manifest.tsv"), "verdicts": S("verdicts.tsv")}
     if STUDY.preprocess:
         inputs |= {"quality": S("preprocessed/quality.tsv"), "series": S("preprocessed/quality.h5")}
-    if ENCODING or VOXELS:
+    if ENCODING or VOXELS or SENSED:
         inputs |= {"words": S("stimuli/words.tsv")}
     if STUDY.learning:
         inputs |= {part: S(f"networks/{part}.tsv") for part in ("networks", "plausibility")}
         inputs |= {part: networks(part) for part in ("card", "curves")}
     if STUDY.alignment:
         inputs |= {part: S(f"stimuli/{file}") for part, file in PICTURE_FILES.items()}
-        inputs |= {part: S(f"alignment/{file}") for part, file in ALIGNMENT_FILES.items()}
         inputs |= encoding_files()
+    if IMAGED:
+        inputs |= {part: S(f"alignment/{file}") for part, file in ALIGNMENT_FILES.items()}
+    if TIMED:
+        inputs |= {part: S(f"alignment/{file}") for part, file in TIME_FILES.items()}
+        inputs |= {"sensor_searchlight": S("alignment/sensor_searchlight.h5")}
+    if FUSED:
+        inputs |= {"fusion_table": S("alignment/fusion.tsv"), "fusion_arrays": S("alignment/fusion.h5")}
     if STUDY.alignment and STUDY.alignment.searchlight:
         inputs |= {"searchlight": S("alignment/searchlight.tsv"), "searchlight_maps": S("alignment/searchlight.h5")}
     if STUDY.certificate:
@@ -375,6 +428,8 @@ def page_inputs():
         inputs["names_arrays"] = lambda w: [S(f"decoding/sub-{s}_names.h5") for s in named_subjects()]
     if ENCODING:
         inputs["encode_arrays"] = S("decoding/encode.h5")
+    if SENSED:
+        inputs["meg_arrays"] = lambda w: [S(f"decoding/sub-{s}_meg.h5") for s in sensed_subjects()]
     if ACROSS:
         inputs["across"] = S("decoding/across.tsv")
     if VOXELS:

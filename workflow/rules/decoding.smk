@@ -26,7 +26,7 @@ rule leaks:
     input:
         manifest=S("manifest.tsv"),
         splits=[S(f"decoding/{analysis}-splits.json") for analysis in DECODED],
-        words=S("stimuli/words.tsv") if ENCODING or VOXELS else [],
+        words=S("stimuli/words.tsv") if ENCODING or VOXELS or SENSED else [],
         # An edited text is audited anew, before anything reads it.
         **corpus_files("free_text", "encode"),
     output:

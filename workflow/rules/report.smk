@@ -6,9 +6,15 @@ rule verdict:
         **({"decoding": S("decoding/scores.tsv")} if STUDY.decoding else {}),
         **(
             {name: S(f"alignment/{name}.tsv") for name in ("scores", "ceilings", "inference")}
-            if STUDY.alignment
+            if IMAGED
             else {}
         ),
+        **(
+            {name: S(f"alignment/{name}.tsv") for name in ("time_scores", "time_ceilings", "time_inference", "time_clusters")}
+            if TIMED
+            else {}
+        ),
+        **({"fusion": S("alignment/fusion.tsv")} if FUSED else {}),
         **encoding_files(),
     output:
         verdicts=report(S("verdicts.tsv"), category="Verdicts", caption="../report/verdicts.rst"),

@@ -44,7 +44,7 @@ rule estimate:
 checkpoint quality:
     input:
         manifest=S("manifest.tsv"),
-        recording=lambda wildcards: recordings(),
+        recording=lambda wildcards: recordings(sensors=None),
     output:
         quality=S("preprocessed/quality.tsv"),
         series=S("preprocessed/quality.h5"),
