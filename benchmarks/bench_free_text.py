@@ -2,8 +2,8 @@
 
 ``python benchmarks/bench_free_text.py`` runs ``config/studies/phantom_text.yaml`` for the phantoms 0, 1 and 2 at the
 response strengths .3, .2 and .1 (about six CPU minutes each). ``… .2`` runs one strength, ``… --seeds 0`` one phantom,
-and ``… --features trigram`` reads them through letter trigrams, which know nothing of what the phantom responds to. The
-settings were chosen on phantom 100. Figures that are not run are kept.
+and ``… --features trigram`` (or ``language_model``, ``cooccurrence``) reads them through features that know nothing of
+what the phantom responds to. The settings were chosen on phantom 100. Figures that are not run are kept.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Free text on phantoms.")
     parser.add_argument("strengths", nargs="*", type=float, default=list(STRENGTHS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--features", choices=("phantom", "trigram"), default="phantom")
+    parser.add_argument(
+        "--features", choices=("phantom", "trigram", "cooccurrence", "language_model"), default="phantom"
+    )
     options = parser.parse_args()
     path = FOLDER / "free_text.json"
     figures: dict[str, Any] = json.loads(path.read_text())["figures"] if path.exists() else {}

@@ -59,6 +59,18 @@ class SettingsSlice:
             values[key] = {name: value for name, value in values[key].items() if name == member}
         return cls(stage, values)
 
+    def changed(self, **values: Any) -> SettingsSlice:
+        """Return the same settings with other values of some that were declared.
+
+        Raises
+        ------
+        KeyError
+            A setting that was not declared.
+        """
+        if unknown := set(values) - set(self.values):
+            raise KeyError(f"this stage did not declare the settings {sorted(unknown)}")
+        return SettingsSlice(self.stage, {**self.values, **values})
+
     def dump(self) -> dict[str, Any]:
         """Return the settings as JSON holds them."""
         return {key: _plain(value) for key, value in self.values.items()}

@@ -48,7 +48,9 @@ class Stage:
 
 
 # Who is held out, and what text is taken for: what every stage on the voxel maps reads.
-_HEARD = tuple(f"decoding.voxels.{name}" for name in ("task", "features", "test_runs"))
+_HEARD = tuple(f"decoding.voxels.{name}" for name in ("task", "features", "test_runs", "blocks"))
+# Word vectors may be learnt from the corpus of the language model.
+_LEARNT_FROM = ("decoding.free_text.corpus", "decoding.free_text.corpus_unheard")
 _GATE = tuple(
     f"decoding.voxels.{name}"
     for name in (
@@ -88,8 +90,8 @@ STAGES: dict[str, Stage] = {
             ("names", ("decoding.names",)),
             ("free_text", ("decoding.free_text", *_HEARD)),
             ("encode", ("decoding.encoding", "seed")),
-            ("voxels", _HEARD),
-            ("across", ("decoding.across", *_HEARD)),
+            ("voxels", (*_HEARD, *_LEARNT_FROM)),
+            ("across", ("decoding.across", *_HEARD, *_LEARNT_FROM)),
             ("meg", ("decoding.meg", "preprocess.meg")),
         )
     },
@@ -108,7 +110,13 @@ STAGES: dict[str, Stage] = {
     ),
     "language": Stage(
         "decoders.decoding.stage_language",
-        ("decoding.free_text.epochs", "decoding.free_text.max_words", "data.mirror", "seed"),
+        (
+            "decoding.free_text.epochs",
+            "decoding.free_text.max_words",
+            "decoding.voxels.features",
+            "data.mirror",
+            "seed",
+        ),
     ),
     "free_text": Stage(
         "decoders.decoding.stage_free_text",

@@ -73,12 +73,15 @@ READERS = {
         "splits-voxels", "splits-free_text", "splits-across", "gate", "voxels", "stability", "free_text", "across",
         "decoding",
     },
+    "blocks": {
+        "splits-voxels", "splits-free_text", "splits-across", "gate", "voxels", "stability", "free_text", "across",
+    },
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("name", "value"), [
     ("atlas", "label.nii"), ("n_null_gates", 3), ("halves", False), ("betas", [1.0]), ("select_share", 0.1),
-    ("epochs", 7), ("beta", 3.0), ("test_runs", 2),
+    ("epochs", 7), ("beta", 3.0), ("test_runs", 2), ("blocks", 6),
 ])  # fmt: skip
 def test_a_setting_of_the_voxel_maps_reaches_the_stages_that_read_it_and_no_other(name, value):
     from decoders.config import parse_settings

@@ -35,6 +35,10 @@ class NamesSettings(Settings):
         "patchify", description="Front end of the speller: linear, or a 3D-CNN on the voxel grid."
     )
     sigma_voxels: Positive = Field(1.0, description="Gaussian smoothing of the speller's gate logits, in voxels.")
+    gate_folds: NotNegative = Field(
+        0,
+        description="Folds over training runs by which the speller's gate is cross-fitted before the speller is trained behind it; 0 trains them together, which is faster.",
+    )
     n_voxels: Count = Field(
         500, description="Voxels kept by nearest_pattern, largest category spread on the training half."
     )
@@ -104,10 +108,16 @@ class VoxelMapSettings(Settings):
     head: Literal["linear", "patchify", "k7"] = Field(
         "linear", description="Read-out after the gate: linear, or a 3D-CNN."
     )
-    features: Literal["phantom", "trigram"] = Field(
-        "trigram", description="Word features: the phantom's own embedding (bounds only) or letter trigrams."
+    features: Literal["phantom", "trigram", "cooccurrence", "language_model"] = Field(
+        "trigram",
+        description="Word features: the phantom's own embedding (bounds only), letter trigrams, or, learnt from the corpus of `free_text` without any held-out story, co-occurrence or the states of our language model.",
     )
-    test_runs: int = Field(3, ge=1, description="Runs held out from the end for the refit's scores.")
+    test_runs: int = Field(3, ge=1, description="Runs (or blocks) held out from the end for the refit's scores.")
+    blocks: int | None = Field(
+        None,
+        ge=3,
+        description="Contiguous blocks into which the only run of a subject is cut, with gaps; `test_runs` counts the last of them. Absent: a subject with one run is refused.",
+    )
     select_share: Share = Field(0.05, description="Share of voxels kept for the refit.")
     halves: bool = Field(
         True, description="Train gates on disjoint halves of the runs too, beside a null, to see how stable the map is."
@@ -124,6 +134,9 @@ class FreeTextSettings(Settings):
     corpus: tuple[str, ...] = Field(
         (),
         description="Texts that the language model learns from beside the stories of training runs: embedded_en, embedded_zh (our stories), alice, tinyshakespeare (registry), UTF-8 text files, or folders of .txt files. Test stories in them stop the study.",
+    )
+    corpus_unheard: bool = Field(
+        False, description="Of `corpus` only the passages that are told in none of the study's stimuli."
     )
     epochs: Count = Field(20, description="Passes of the language model over its corpus; the best one is kept.")
     max_words: Count = Field(2500, description="Commonest words of the corpus that may be written.")
@@ -207,10 +220,16 @@ class DecodingSettings(Settings):
     def _free_text_has_its_voxels(self) -> DecodingSettings:
         if self.free_text and not self.voxels:
             raise ValueError("'free_text' reads the voxels that 'voxels' selects: give that block too")
+        if self.voxels and self.voxels.features in ("cooccurrence", "language_model") and not self.free_text:
+            raise ValueError(
+                f"the features '{self.voxels.features}' are learnt from the corpus of 'free_text': give that block too"
+            )
         return self
 
     @model_validator(mode="after")
     def _across_has_its_voxels(self) -> DecodingSettings:
         if self.across and not self.voxels:
             raise ValueError("'across' starts from the gates of 'voxels' and holds out its test runs: give that block")
+        if self.across and self.voxels and self.voxels.blocks:
+            raise ValueError("'across' holds whole runs out: leave 'blocks' out of 'voxels', or drop 'across'")
         return self

@@ -42,8 +42,18 @@ class Content:
     surrogates: list[NDArray[np.float32]]
 
 
-def passages_of(documents: Sequence[str], heard: Mapping[str, Words]) -> list[tuple[str, ...]]:
+def passages_of(
+    documents: Sequence[str], heard: Mapping[str, Words], where: str = "decoding.encoding.other_text"
+) -> list[tuple[str, ...]]:
     """Return the passages of documents that were not heard, as words.
+
+    Parameters
+    ----------
+    documents : sequence of str
+    heard : mapping of str to Words
+        By stimulus.
+    where : str
+        The setting that names the documents, for errors.
 
     Raises
     ------
@@ -54,7 +64,7 @@ def passages_of(documents: Sequence[str], heard: Mapping[str, Words]) -> list[tu
     texts = [tuple(token.word for token in tokens_of(document)) for document in documents]
     found = [passage for text in texts for passage in unheard_passages(text, told)]
     if not found:
-        where, remedy = "decoding.encoding.other_text", "Give another text of the same kind."
+        remedy = "Give another text of the same kind."
         raise InputError("passages that nobody heard", f"none in {sum(map(len, texts))} words", where, remedy)
     return found
 

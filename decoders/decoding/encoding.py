@@ -80,6 +80,10 @@ def design_of(
         Declared ones, in place of those by run or block.
     """
     segment = np.repeat(np.arange(len(lengths)), lengths)
+    if min(lengths) <= max(delays):
+        remedy = "Leave that run out, or shorten 'delays'."
+        expected = f"runs of more than {max(delays)} volumes, the longest delay"
+        raise InputError(expected, f"{min(lengths)}", "decoding.encoding.delays", remedy)
     splits = split_lengths(lengths, n_blocks, gap) if folds is None else folds
     return Design(segment, tuple(splits), tuple(delays), tuple(alphas), gap)
 

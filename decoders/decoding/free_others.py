@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,11 +52,24 @@ def others_runs(
     for number, run in enumerate(tested):
         same = [other for other in fitting if other.stimulus == run.stimulus]
         choice = same or fitting
-        found.append(_in_mask(choice[number % len(choice)], mask))
+        found.append(_in_mask(_stretch(choice[number % len(choice)], run), mask))
     return found
 
 
+def _stretch(other: Recording, own: Recording) -> Recording:
+    """Return as many volumes of another subject as a block has: those of the same moments of a story."""
+    n = len(own.time)
+    if len(other.time) <= n:
+        return other
+    start = int(np.searchsorted(other.time, own.time[0] - own.tr / 2)) if other.stimulus == own.stimulus else 0
+    part = slice(min(start, len(other.time) - n), None)
+    return replace(other, data=other.data[part][:n], time=other.time[part][:n])
+
+
 def _fits(run: Recording, own: Recording, read: NDArray[np.bool_]) -> bool:
+    if run.mask is None and own.mask is None:
+        same = list(run.names) == list(own.names) and run.data.shape[1] == own.data.shape[1]
+        return bool(same and np.isclose(run.tr, own.tr))
     if run.mask is None or run.affine is None or own.affine is None or run.mask.shape != read.shape:
         return False
     same = np.allclose(run.affine, own.affine) and np.isclose(run.tr, own.tr)
@@ -63,6 +77,8 @@ def _fits(run: Recording, own: Recording, read: NDArray[np.bool_]) -> bool:
 
 
 def _in_mask(run: Recording, mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    if run.mask is None:
+        return np.ascontiguousarray(run.data, dtype=np.float32)
     volumes = np.zeros((len(run.data), *mask.shape), dtype=np.float32)
     volumes[:, run.mask] = run.data
     return np.ascontiguousarray(volumes[:, mask])

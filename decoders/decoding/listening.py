@@ -12,15 +12,16 @@ from numpy.typing import NDArray
 from decoders.config import MegDecodingSettings, VoxelMapSettings
 from decoders.data.manifest import Run, read_manifest, select_runs
 from decoders.decoding import maps
-from decoders.decoding.common_grid import common_mask, on_common_grid
+from decoders.decoding.common_grid import common_mask, on_common_grid, on_grid, without_grid
 from decoders.decoding.phantom_vectors import phantom_vectors
-from decoders.decoding.splits_voxels import SETTING, TEXT_SCALING, declare_voxels
+from decoders.decoding.run_parts import parts_of
+from decoders.decoding.splits_voxels import LEARNT, SETTING, TEXT_SCALING, declare_voxels
 from decoders.decoding.stage_encode import runs_with_words
 from decoders.decoding.stored_runs import Runs, some_runs
 from decoders.stage import Job
 from decoders.stats.declared import Corpus, DeclaredSplit, agreed, read_audited
 from decoders.stats.timed_runs import recorded
-from decoders.stimuli.embedding import Embedding, trigram_embedding
+from decoders.stimuli.embedding import Embedding, read_embedding, trigram_embedding
 from decoders.stimuli.features import feature_matrix, zscore_runs
 from decoders.stimuli.timings import Words, words_by_stimulus
 from decoders.store.recording import Recording, read_recording_header
@@ -36,7 +37,7 @@ class Listening:
     Attributes
     ----------
     x : sequence of array of shape (n_volumes, n_voxels)
-        One per run, z-scored per run; runs on disk are read when they are needed.
+        One per run (or block of the only run), z-scored per run; runs on disk are read when they are needed.
     targets : list of array of shape (n_volumes, n_targets)
         Word count and word vectors per volume; z-scored by the training runs.
     features : list of array of shape (n_volumes, n_targets)
@@ -45,6 +46,10 @@ class Listening:
     tr : float
     trained, tested : sequence of int
         Runs by number, as declared.
+    labels : sequence of str
+        Names of the runs.
+    grid : bool
+        Whether features are voxels on a grid; of regions and surfaces the mask is a list, and nothing is smoothed.
     """
 
     x: Runs
@@ -54,6 +59,17 @@ class Listening:
     tr: float
     trained: Sequence[int] = ()
     tested: Sequence[int] = ()
+    labels: Sequence[str] = ()
+    grid: bool = True
+
+    @property
+    def trained_labels(self) -> list[str]:
+        """The names of the runs that train."""
+        return [self.labels[run] for run in self.trained]
+
+    def fitting(self, settings: VoxelMapSettings) -> VoxelMapSettings:
+        """Return settings that fit these features."""
+        return settings if self.grid else without_grid(settings)
 
     @property
     def training(self) -> Listening:
@@ -80,10 +96,11 @@ def listen(job: Job) -> tuple[Listening, list[Recording]]:
         [read_recording_header(path) for path in job.inputs["recording"]], settings.task, words
     )
     rows = select_runs(read_manifest(job.input("manifest")), subject=subject)
-    own = declare_voxels(recorded(recordings), settings, sorted(words))
     audited = read_audited(job.input("splits"), job.input("leaks")).of_subject(subject)
+    own = declare_voxels(recorded(recordings), settings, sorted(words), audited.splits[0].corpora[0])
     split = agreed(own, audited, f"subject {subject}").splits[0]
-    embedding = words_embedding(settings, rows, words, split.corpora[0], job.input("manifest"))
+    vectors = job.input("vectors") if settings.features in LEARNT else None
+    embedding = words_embedding(settings, rows, words, split.corpora[0], job.input("manifest"), vectors)
     return prepare(recordings, words, embedding, split), recordings
 
 
@@ -109,15 +126,13 @@ def prepare(
         No volumes on one grid, or runs of different TR.
     """
     mask = common_mask(recordings, SETTING)
-    x = on_common_grid(recordings, mask)
-    plain, convolved = (text_targets(recordings, words, embedding, hrf) for hrf in (False, True))
-    number = {run.key: i for i, run in enumerate(recorded(recordings))}
-    trained, tested, scaled = (
-        [number[rows.run] for rows in part]
-        for part in (split.train, split.test, split.rows(split.fit("scaling", TEXT_SCALING).on))
-    )
-    targets, features = ([run.astype(np.float32) for run in zscore_runs(runs, scaled)] for runs in (plain, convolved))
-    return Listening(x, targets, features, mask, recordings[0].tr, trained, tested)
+    found = parts_of(recordings, split)
+    parts, trained = found.recordings, found.trained
+    x = on_common_grid(parts, mask)
+    plain, convolved = (text_targets(parts, words, embedding, hrf) for hrf in (False, True))
+    side = {"train": trained, "test": found.tested}.get(split.fit("scaling", TEXT_SCALING).on, range(len(parts)))
+    targets, features = ([run.astype(np.float32) for run in zscore_runs(runs, side)] for runs in (plain, convolved))
+    return Listening(x, targets, features, mask, parts[0].tr, trained, found.tested, found.labels, on_grid(parts))
 
 
 def text_targets(
@@ -135,6 +150,7 @@ def words_embedding(
     words: Mapping[str, Words],
     corpus: Corpus,
     where: Path,
+    vectors: Path | None = None,
 ) -> Embedding:
     """Return the word vectors that the targets are made of.
 
@@ -149,7 +165,12 @@ def words_embedding(
         As declared.
     where : Path
         The manifest, for errors.
+    vectors : Path, optional
+        Learnt word vectors, from the stage ``language``.
     """
+    if settings.features in LEARNT:
+        assert vectors is not None
+        return read_embedding(vectors)
     if settings.features == "trigram":
         # From the letters of all words, those of the test runs too: no recording is seen.
         return trigram_embedding([word for name in corpus.stimuli for word in words[name].word])
@@ -162,7 +183,7 @@ def planted_voxels(
     """Return the planted voxels of a phantom, shape (n_voxels,); None where nothing or everything is planted."""
     tasks = {r.task for r in recordings}
     paths = sorted({path for row in rows if row.task in tasks and (path := row.path("truth")) is not None})
-    if not paths:
+    if not paths or not on_grid(recordings):
         return None
     planted = maps.read_planted(paths[0], mask)
     return planted if planted.any() and not planted.all() else None

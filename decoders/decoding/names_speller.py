@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from decoders.config import NamesSettings
 from decoders.decoding.names import Samples, folds_of
-from decoders.decoding.speller_fit import SpellerOptions, answers, fit_speller
+from decoders.decoding.speller_fit import SpellerOptions, answers, cross_fitted_gate, fit_speller
 from decoders.decoding.trie import build_trie
 from decoders.errors import InputError
 from decoders.stats.splits import Split
@@ -66,6 +66,7 @@ def speller_options(settings: NamesSettings, mask: NDArray[np.bool_] | int) -> S
         epochs=settings.epochs,
         head=settings.head,
         sigma_voxels=settings.sigma_voxels if grid else 0.0,
+        folds=settings.gate_folds,
     )
 
 
@@ -97,7 +98,8 @@ def leave_one_run_out(
     openness, nats = [], []
     for number, fold in enumerate(folds or folds_of(samples)):
         train, test = fold.train, fold.test
-        model = fit_speller(samples.x[train], labels[train], mask, build_trie(samples.names), options, seed + number)
+        given = (samples.x[train], labels[train], mask, build_trie(samples.names), options, seed + number)
+        model = fit_speller(*given, samples.run[train])
         decisions[test], volumes, spelled = answers(model, samples.x[test], samples.block[test])
         _fill(volume_text, test, volumes)
         _fill(block_text, np.searchsorted(blocks, np.unique(samples.block[test])), spelled)
@@ -123,8 +125,9 @@ def half_split_agreement(
     trie = build_trie(samples.names)
     maps = []
     for number, half in enumerate((even, ~even)):
-        model = fit_speller(samples.x[half], labels[half], mask, trie, options, seed + number)
-        maps.append(model.gate.m().detach().double().numpy())
+        given = (samples.x[half], labels[half], mask, trie, options, seed + number, samples.run[half])
+        gate = cross_fitted_gate(*given) if options.folds else fit_speller(*given).gate
+        maps.append(gate.m().detach().double().numpy())
     return agreement(*maps)
 
 

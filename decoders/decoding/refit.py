@@ -13,7 +13,7 @@ from decoders.decoding.identification import Identified, identify_runs
 from decoders.decoding.maps import run_folds
 from decoders.decoding.stored_runs import BLOCK_BYTES, lengths_of
 from decoders.errors import InputError
-from decoders.models.ridge import Fold, delayed, fit_kernel_ridge, fit_ridge, standardised
+from decoders.models.ridge import Fold, delayed, fit_kernel_ridge, fit_ridge_by_run, standardised
 from decoders.stats.permutation import permutation_p
 from decoders.stats.resampling import bootstrap_interval
 
@@ -74,7 +74,8 @@ def decode_runs(
     Parameters
     ----------
     train_x, test_x : sequence of array of shape (n_volumes, n_voxels)
-        Of more answers than moments a block of voxels at a time is read, and what is held is the kernel of all moments.
+        Of more answers than moments a block of voxels at a time is read, and what is held is the kernel of all moments;
+        else a run at a time, and what is held is the Gram matrix of all answers.
     train_y : sequence of array of shape (n_volumes, n_targets)
     voxels : array of int
         Voxels that are read.
@@ -100,13 +101,27 @@ def decode_runs(
             "Leave that run out.",
         )  # fmt: skip
     lengths = [n - max(lags) for n in lengths_of(train_x)]
-    folds = run_folds(lengths, np.arange(len(train_x)) % n_folds)
-    Y = np.concatenate([run[: len(run) - max(lags)] for run in train_y])
+    fold = np.arange(len(train_x)) % n_folds
+    Y = [run[: len(run) - max(lags)].astype(np.float32) for run in train_y]
     if len(voxels) * len(lags) > sum(lengths):
-        return _decode_by_kernel(train_x, Y, test_x, voxels, lags, folds)
-    X = np.concatenate([answers(run[:, voxels], lags) for run in train_x])
-    model = fit_ridge(X, Y.astype(X.dtype), ALPHAS, folds)
+        folds = run_folds(lengths, fold)
+        return _decode_by_kernel(train_x, np.concatenate(Y), test_x, voxels, lags, folds)
+    fold = fold if len(np.unique(fold)) > 1 else np.arange(len(fold))  # as `run_folds`
+    model = fit_ridge_by_run(_Answers(train_x, voxels, lags), Y, ALPHAS, fold)
     return [model.predict(answers(run[:, voxels], lags)) for run in test_x]
+
+
+class _Answers(Sequence[NDArray[np.floating]]):
+    """The answers of each run, made when they are asked for."""
+
+    def __init__(self, x: Runs, voxels: NDArray[np.int64], lags: Sequence[int]) -> None:
+        self.x, self.voxels, self.lags = x, voxels, lags
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, run: int) -> NDArray[np.floating]:  # type: ignore[override]
+        return answers(self.x[run][:, self.voxels], self.lags)
 
 
 def _decode_by_kernel(

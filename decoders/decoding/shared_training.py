@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from decoders.decoding.shared_decoder import SharedDecoder, Sizes, Smoother, Teller, reverse_gradient
+from decoders.errors import InputError
 
 # Chosen on phantom 100.
 RATE = 3e-3  # Adam
@@ -89,9 +90,7 @@ def train_shared(
             loss = DECAY * _squares([model.grid, model.time, model.out]) + own * _squares(model.own)
             for batch in step:
                 loss = loss + _loss(model, teller, batch, training.reversal, generator) / len(step)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
+            _descend(optimizer, loss)
     return model
 
 
@@ -139,10 +138,25 @@ def add_person(
     for _ in range(ADAPT_STEPS):
         moved = _squares([value - old for value, old in zip(fitted, start, strict=True)])
         loss = weight * moved + _error(more, batch, generator)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
+        _descend(optimizer, loss)
     return more, person
+
+
+def _descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    """Take a step down the loss.
+
+    Raises
+    ------
+    InputError
+        A loss that is not finite.
+    """
+    if not torch.isfinite(loss):
+        remedy = "Look for recordings with values that are not finite."
+        expected = "a finite loss of the network across people"
+        raise InputError(expected, f"{loss.item():g}", "decoding.across", remedy)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
 
 
 def _steps(people: Sequence[_Batch], generator: torch.Generator) -> list[list[_Batch]]:

@@ -21,8 +21,9 @@ _CLAIMS: tuple[Literal["run", "stimulus", "subject"], ...] = ("run", "stimulus",
 
 
 def declare_across(
-    people: Sequence[Sequence[TimedRun]], voxels: VoxelMapSettings, settings: AcrossSettings, stimuli: Sequence[str]
-) -> Declaration:
+    people: Sequence[Sequence[TimedRun]], voxels: VoxelMapSettings, settings: AcrossSettings, stimuli: Sequence[str],
+    learnt: Corpus | None = None,
+) -> Declaration:  # fmt: skip
     """Declare the splits of all subjects and amounts of given runs.
 
     Parameters
@@ -34,6 +35,8 @@ def declare_across(
     settings : AcrossSettings
     stimuli : sequence of str
         All stimuli with words: word vectors are made of their texts.
+    learnt : Corpus, optional
+        As in `declare_voxels`.
 
     Raises
     ------
@@ -41,7 +44,7 @@ def declare_across(
         One subject only, too few runs, or recordings of different TR.
     """
     _check(people, voxels.test_runs, settings)
-    corpus = word_vectors(voxels, stimuli)
+    corpus = word_vectors(voxels, stimuli, learnt)
     splits = [
         _split(number, people, voxels.test_runs, amount, corpus)
         for number in range(len(people))

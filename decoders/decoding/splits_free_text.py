@@ -39,10 +39,8 @@ def declare_free_text(
     InputError
         No run is left for training.
     """
-    base = declare_voxels(runs, voxels, sorted(stimuli))
-    heard = tuple(sorted(set(stimuli) - set(tested)))
-    what = "The character language model and the words that it may write"
-    corpus = Corpus("language_model", what, f"{SETTING}.corpus", heard, settings.corpus)
+    corpus = declare_corpus(settings, stimuli, tested)
+    base = declare_voxels(runs, voxels, sorted(stimuli), corpus)
     splits = []
     for split in base.splits:
         embedding = split.corpora
@@ -53,6 +51,13 @@ def declare_free_text(
         fits = tuple(fit for fit in split.fits if fit.kind != "scaling" or fit.on == "each run")
         splits.append(replace(split, fits=fits, corpora=(*embedding, corpus)))
     return Declaration(ANALYSIS, SETTING, base.runs, tuple(splits))
+
+
+def declare_corpus(settings: FreeTextSettings, stimuli: Collection[str], tested: Collection[str]) -> Corpus:
+    """Return what the language model learns from, and with it learnt word vectors; see `declare_free_text`."""
+    heard = tuple(sorted(set(stimuli) - set(tested)))
+    what = "The character language model and the words that it may write"
+    return Corpus("language_model", what, f"{SETTING}.corpus", heard, settings.corpus, unheard=settings.corpus_unheard)
 
 
 def held_out_stimuli(declared: Declaration) -> set[str]:

@@ -100,7 +100,7 @@ def _fits(one_run: bool) -> tuple[Fit, ...]:
 
 
 def _corpora(settings: MegDecodingSettings, stimuli: Collection[str], tested: Collection[str]) -> tuple[Corpus, ...]:
-    found = [word_vectors(settings, sorted(stimuli), SETTING)]
+    found = [word_vectors(settings, sorted(stimuli), block=SETTING)]
     if settings.text is not None:
         heard = tuple(sorted(set(stimuli) - set(tested)))
         what = "The character language model and the words that it may write"

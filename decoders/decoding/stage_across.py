@@ -18,10 +18,10 @@ from decoders.decoding.across_methods import Given, Others
 from decoders.decoding.across_people import Common, Floats, Gates, Person, few_shot_gates
 from decoders.decoding.across_scores import HeldOut, Read, read_new_person, scores_frame, windows_of
 from decoders.decoding.bottleneck import lags_in_volumes
-from decoders.decoding.common_grid import common_mask, on_common_grid
+from decoders.decoding.common_grid import common_mask, on_common_grid, on_grid
 from decoders.decoding.listening import planted_voxels, text_targets, words_embedding
 from decoders.decoding.splits_across import SETTING, Amount, declare_across, fold_name
-from decoders.decoding.splits_voxels import TEXT_SCALING
+from decoders.decoding.splits_voxels import LEARNT, TEXT_SCALING
 from decoders.decoding.stage_encode import runs_with_words
 from decoders.decoding.stage_voxels import WINDOW_S
 from decoders.errors import InputError
@@ -89,8 +89,9 @@ class _Study:
 
     def _audited(self) -> Declaration:
         runs = list(by_subject(recorded(self.recordings)).values())
-        own = declare_across(runs, self.voxels, self.settings, sorted(self.words))
         audited = read_audited(self.job.input("splits"), self.job.input("leaks"))
+        learnt = audited.splits[0].corpora[0]
+        own = declare_across(runs, self.voxels, self.settings, sorted(self.words), learnt)
         return agreed(own, audited, "decoding across subjects")
 
     def _logits(self) -> dict[str, Floats]:
@@ -143,7 +144,9 @@ class _Study:
 
     def _targets(self, subject: str, split: DeclaredSplit) -> list[NDArray[np.float64]]:
         rows = select_runs(read_manifest(self.job.input("manifest")), subject=subject)
-        embedding = words_embedding(self.voxels, rows, self.words, split.corpora[0], self.job.input("manifest"))
+        vectors = self.job.input("vectors") if self.voxels.features in LEARNT else None
+        given = (self.voxels, rows, self.words, split.corpora[0], self.job.input("manifest"), vectors)
+        embedding = words_embedding(*given)
         return text_targets(self.recordings, self.words, embedding)
 
     def select(self, logits: Floats) -> NDArray[np.int64]:
@@ -158,6 +161,9 @@ class _Study:
 
 def _grid_of_all(recordings: Sequence[Recording]) -> NDArray[np.bool_]:
     """Return the voxels that all subjects have."""
+    if recordings and not on_grid(recordings):
+        remedy = "Set preprocess.representation to 'volume': subjects are compared place by place."
+        raise InputError("runs of volumes on a voxel grid", "regions or a surface", SETTING, remedy)
     try:
         return common_mask(recordings, SETTING)
     except InputError as error:

@@ -37,7 +37,9 @@ from decoders.decoding.likelihood import Floats
 from decoders.decoding.phantom_vectors import phantom_vectors
 from decoders.decoding.responses import WordVectors
 from decoders.decoding.retrieval import retrieve_with_controls
-from decoders.decoding.splits_free_text import SETTING, declare_free_text, held_out_stimuli, language_corpus
+from decoders.decoding.run_parts import parts_of
+from decoders.decoding.splits_free_text import SETTING, declare_free_text, language_corpus
+from decoders.decoding.splits_voxels import LEARNT
 from decoders.decoding.stage_encode import runs_with_words
 from decoders.decoding.stage_language import corpus_text, read_language
 from decoders.decoding.symbols import spelled, words_of
@@ -47,7 +49,7 @@ from decoders.errors import InputError
 from decoders.stage import Job
 from decoders.stats.declared import Corpus, agreed, read_audited
 from decoders.stats.timed_runs import recorded
-from decoders.stimuli.embedding import Embedding, trigram_embedding
+from decoders.stimuli.embedding import Embedding, read_embedding, trigram_embedding
 from decoders.stimuli.timings import Words, words_by_stimulus
 from decoders.store.arrays import read_arrays
 from decoders.store.recording import Recording, read_recording
@@ -63,7 +65,7 @@ class _Runs:
     Attributes
     ----------
     known_x, x : list of array of shape (n_volumes, n_voxels)
-        Training and held-out runs.
+        Training and held-out runs, or blocks of the only run.
     known, heard : list of Words
         What was heard in them, in seconds of the run.
     names : list of str
@@ -126,18 +128,19 @@ def _read(job: Job, words: dict[str, Words]) -> _Runs:
     every = runs_with_words([read_recording(path) for path in job.inputs["recording"]], voxels.task, words)
     recordings = [recording for recording in every if recording.subject == job.labels["subject"]]
     audited = read_audited(job.input("splits"), job.input("leaks"))
-    own = declare_free_text(recorded(recordings), voxels, settings, sorted(words), held_out_stimuli(audited))
+    unread = set(words) - set(language_corpus(audited).stimuli)
+    own = declare_free_text(recorded(recordings), voxels, settings, sorted(words), unread)
     subject = job.labels["subject"]
     split = agreed(own, audited.of_subject(subject), f"subject {subject}").splits[0]
-    number = {run.key: i for i, run in enumerate(recorded(recordings))}
-    trained, tested = ([number[rows.run] for rows in part] for part in (split.train, split.test))
     mask = common_mask(recordings, SETTING)
-    x, heard = on_common_grid(recordings, mask), [heard_in(r, words[r.stimulus]) for r in recordings]
-    selected = _selected(job, mask, [rows.run for rows in split.train])
-    others = others_runs([recordings[i] for i in tested], every, mask, selected)
+    found = parts_of(recordings, split)
+    parts, trained, tested = found.recordings, found.trained, found.tested
+    x, heard = on_common_grid(parts, mask), [heard_in(r, words[r.stimulus]) for r in parts]
+    selected = _selected(job, mask, found.trained_labels)
+    others = others_runs([parts[i] for i in tested], every, mask, selected)
     return _Runs(
         [x[i] for i in trained], [x[i] for i in tested], [heard[i] for i in trained], [heard[i] for i in tested],
-        [recordings[i].run for i in tested], selected, recordings[0].tr, language_corpus(audited), others,
+        [parts[i].run for i in tested], selected, parts[0].tr, language_corpus(audited), others,
     )  # fmt: skip
 
 
@@ -223,6 +226,8 @@ def _embedding(job: Job, voxels: VoxelMapSettings, words: dict[str, Words], corp
     if voxels.features == "phantom":
         rows = select_runs(read_manifest(job.input("manifest")), subject=job.labels["subject"])
         return phantom_vectors(rows, job.input("manifest"))
+    if voxels.features in LEARNT:
+        return read_embedding(job.input("vectors"))
     return trigram_embedding(words_of(corpus_text(corpus, words, job.settings.data.mirror)))
 
 

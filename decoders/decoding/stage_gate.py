@@ -18,7 +18,6 @@ from decoders.decoding.listening import listen
 from decoders.decoding.voxel_maps import PairingMaps, map_pairing, with_null_text
 from decoders.errors import InputError
 from decoders.stage import Job
-from decoders.stats.timed_runs import recorded
 from decoders.store.arrays import Array, read_arrays, write_arrays
 
 
@@ -26,15 +25,14 @@ def run(job: Job) -> None:
     """Write the gate and the encoding map of one pairing."""
     settings: VoxelMapSettings = job.settings.decoding.voxels
     subject, pairing = job.labels["subject"], int(job.labels["pairing"])
-    listening, recordings = listen(job)
-    training = listening.training
+    listening, _ = listen(job)
+    training, settings = listening.training, listening.fitting(settings)
     if pairing:
         training = with_null_text(training, job.rng("null gates", subject, pairing))
     found = map_pairing(training, settings, job.torch_seed("gate", subject))
-    keys = [item.key for item in recorded(recordings)]
-    trained = [keys[i] for i in listening.trained]
     job.log.info("sub-%s, pairing %d: mean KL %.4f nats", subject, pairing, float(found.gate.kl.mean()))
-    _write(job.outputs["gate"], found, listening.mask, {"subject": subject, "pairing": pairing, "trained": trained})
+    about = {"subject": subject, "pairing": pairing, "trained": listening.trained_labels}
+    _write(job.outputs["gate"], found, listening.mask, about)
 
 
 def _write(path: Path, found: PairingMaps, mask: NDArray[np.bool_], about: dict[str, object]) -> None:

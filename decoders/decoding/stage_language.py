@@ -8,16 +8,19 @@ from pathlib import Path
 
 import torch
 
+from decoders.decoding.content import passages_of
 from decoders.decoding.language import CharacterModel, Language
 from decoders.decoding.language_fit import LanguageOptions, fit_language
+from decoders.decoding.learnt_vectors import learnt_embedding
 from decoders.decoding.lexicon import corpus_words
 from decoders.decoding.splits_free_text import language_corpus
+from decoders.decoding.splits_voxels import LEARNT
 from decoders.decoding.symbols import Alphabet, plain_text, spelled
 from decoders.stage import Job
 from decoders.stats.declared import Corpus, read_audited
 from decoders.stimuli.timings import Words, words_by_stimulus
 from decoders.stimuli.training_text import training_documents
-from decoders.store.tables import read_table
+from decoders.store.tables import read_table, write_table
 from decoders.store.weights import read_weights, write_weights
 
 
@@ -26,7 +29,8 @@ def run(job: Job) -> None:
     settings = job.settings.decoding.free_text
     corpus = language_corpus(read_audited(job.input("splits"), job.input("leaks")))
     words = words_by_stimulus(read_table(job.input("words"), text_columns=("stimulus", "word", "text")))
-    plain = corpus_text(corpus, words, job.settings.data.mirror)
+    documents = corpus_documents(corpus, words, job.settings.data.mirror)
+    plain = "".join(documents)
     options = LanguageOptions(epochs=settings.epochs)
     weights = job.outputs["weights"]
     checkpoint = weights.with_name(f".{weights.name}.checkpoint")
@@ -47,17 +51,29 @@ def run(job: Job) -> None:
         "sources": list(corpus.sources),
     }
     write_weights(weights, fit.language.model.state_dict(), about)
+    features = job.settings.decoding.voxels.features
+    if features in LEARNT:
+        write_table(job.outputs["vectors"], learnt_embedding(features, documents, fit.language).table())
     checkpoint.unlink(missing_ok=True)
 
 
 def corpus_text(corpus: Corpus, words: Mapping[str, Words], mirror: str | Path | None) -> str:
-    """Return a corpus as plain text: other texts first, then the stories of the study.
+    """Return a corpus as one plain text (`corpus_documents`)."""
+    return "".join(corpus_documents(corpus, words, mirror))
+
+
+def corpus_documents(corpus: Corpus, words: Mapping[str, Words], mirror: str | Path | None) -> list[str]:
+    """Return a corpus as plain texts: other texts first, then the stories of the study.
 
     The end of it chooses the epoch, and should be like what is decoded.
     """
-    texts = [plain_text(document) for source in corpus.sources for document in training_documents(source, mirror)]
-    texts += ["".join(map(spelled, words[name].word)) for name in corpus.stimuli]
-    return "".join(texts)
+    documents = [document for source in corpus.sources for document in training_documents(source, mirror)]
+    if corpus.unheard:
+        passages = passages_of(documents, words, f"the sources of {corpus.setting}")
+        texts = ["".join(map(spelled, passage)) for passage in passages]
+    else:
+        texts = list(map(plain_text, documents))
+    return texts + ["".join(map(spelled, words[name].word)) for name in corpus.stimuli]
 
 
 def read_language(path: Path) -> tuple[Language, list[str]]:

@@ -12,15 +12,15 @@ import numpy as np
 from decoders.data.manifest import Run, read_manifest
 from decoders.decoding.splits_across import declare_across
 from decoders.decoding.splits_encode import declare_encode
-from decoders.decoding.splits_free_text import declare_free_text
+from decoders.decoding.splits_free_text import declare_corpus, declare_free_text
 from decoders.decoding.splits_meg import declare_meg, held_out_of, sensor_runs
 from decoders.decoding.splits_names import Labels, declare_names
-from decoders.decoding.splits_voxels import declare_voxels
+from decoders.decoding.splits_voxels import LEARNT, declare_voxels
 from decoders.errors import InputError
 from decoders.signal.events import label_volumes, merge_blocks, read_events
 from decoders.signal.quality import decodable_subjects
 from decoders.stage import Job
-from decoders.stats.declared import Declaration, TimedRun, write_declaration
+from decoders.stats.declared import Corpus, Declaration, TimedRun, write_declaration
 from decoders.stats.timed_runs import Usable, planned, usable_runs
 from decoders.store.tables import read_table
 
@@ -92,21 +92,36 @@ def _encode(job: Job) -> Declaration:
 def _voxels(job: Job) -> Declaration:
     settings = job.settings.decoding.voxels
     parts, stimuli = _mapped(job)
-    return _joined("voxels", [declare_voxels(part, settings, stimuli) for part in parts])
+    learnt = _learnt(job, parts, stimuli)
+    return _joined("voxels", [declare_voxels(part, settings, stimuli, learnt) for part in parts])
 
 
 def _free_text(job: Job) -> Declaration:
     voxels, settings = job.settings.decoding.voxels, job.settings.decoding.free_text
     # Noise is measured on residuals of training runs that the encoding model has not seen: that takes three.
     parts, stimuli = _mapped(job, 3)
-    tested = {run.stimulus for part in parts for run in part[-voxels.test_runs :]}
+    # Word vectors that are learnt from the same corpus serve those too whose text is not decoded.
+    tested = _tested(_mapped(job)[0], voxels.test_runs)
     return _joined("free_text", [declare_free_text(part, voxels, settings, stimuli, tested) for part in parts])
 
 
 def _across(job: Job) -> Declaration:
     voxels, settings = job.settings.decoding.voxels, job.settings.decoding.across
     parts, stimuli = _mapped(job)
-    return declare_across(parts, voxels, settings, stimuli)
+    return declare_across(parts, voxels, settings, stimuli, _learnt(job, parts, stimuli))
+
+
+def _tested(parts: Sequence[Sequence[TimedRun]], n: int) -> set[str]:
+    """Return the stimuli that are held out of any subject."""
+    return {run.stimulus for part in parts for run in part[-n:]}
+
+
+def _learnt(job: Job, parts: Sequence[Sequence[TimedRun]], stimuli: Sequence[str]) -> Corpus | None:
+    """Return the corpus of the language model, where word vectors are learnt from it."""
+    voxels, settings = job.settings.decoding.voxels, job.settings.decoding.free_text
+    if voxels.features not in LEARNT:
+        return None
+    return declare_corpus(settings, stimuli, _tested(parts, voxels.test_runs))
 
 
 def _meg(job: Job) -> Declaration:

@@ -17,6 +17,7 @@ def run(job: Job) -> None:
     settings: VoxelMapSettings = job.settings.decoding.voxels
     subject = job.labels["subject"]
     listening, recordings = listen(job)
+    settings = listening.fitting(settings)
     planted = planted_voxels(
         select_runs(read_manifest(job.input("manifest")), subject=subject), recordings, listening.mask
     )

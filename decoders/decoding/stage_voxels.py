@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from decoders.decoding.stage_gate import read_pairings
 from decoders.decoding.stored_runs import lengths_of
 from decoders.decoding.voxel_maps import VoxelMaps, gather
 from decoders.stage import Job
-from decoders.stats.timed_runs import recorded
 from decoders.store.arrays import Array, write_arrays
 from decoders.store.images import write_map
 from decoders.store.tables import COLUMNS, write_table
@@ -47,8 +46,7 @@ def run(job: Job) -> None:
     subject = job.labels["subject"]
     listening, recordings = listen(job)
     rows = select_runs(read_manifest(job.input("manifest")), subject=subject)
-    keys = [run.key for run in recorded(recordings)]
-    trained = [keys[i] for i in listening.trained]
+    trained = listening.trained_labels
     found = gather(*read_pairings(job.inputs["gates"], listening.mask, trained))
     scores, arrays = refit(listening, found, settings, job.rng("refit", subject))
     planted = planted_voxels(rows, recordings, listening.mask)
@@ -62,10 +60,29 @@ def run(job: Job) -> None:
     write_table(job.outputs["scores"], scores_table(scores, subject, job.seed), "decoding_scores")
     write_table(job.outputs["recovery"], table.assign(subject=subject, features=settings.features), "recovery")
     affine = recordings[0].affine
-    assert affine is not None  # a volume has one (`prepare`)
-    for name, values in found.shown.items():
-        write_map(job.outputs[name], values, listening.mask, affine, _UNITS[name])
+    if affine is None:
+        names = recordings[0].names.tolist() or list(range(int(listening.mask.sum())))
+        table = features_table(found, [str(name) for name in names], subject)
+        write_table(job.outputs["features"], table, "voxel_features")
+    else:
+        for name, values in found.shown.items():
+            write_map(job.outputs[name], values, listening.mask, affine, _UNITS[name])
     _write(job.outputs["arrays"], listening, found, arrays, planted, affine, about)
+
+
+def features_table(found: VoxelMaps, names: Sequence[str], subject: str) -> pd.DataFrame:
+    """Return the maps of regions or vertices as a table, with the maximum of the nulls; they have no place in an image.
+
+    Parameters
+    ----------
+    found : VoxelMaps
+    names : sequence of str
+        Of the regions, or numbers of the vertices.
+    subject : str
+    """
+    cuts = maps.null_maximum(found.nulls)
+    table = pd.DataFrame({"subject": subject, "feature": names, **found.shown})
+    return table.assign(**{f"null_maximum_{name}": cuts.get(name, np.nan) for name in found.shown})
 
 
 def refit(
@@ -156,12 +173,11 @@ def scores_table(scores: Mapping[str, Mapping[str, Score]], subject: str, seed: 
 
 def _write(
     path: Path, listening: Listening, found: VoxelMaps, extra: Mapping[str, Array],
-    planted: NDArray[np.bool_] | None, affine: NDArray[np.float64], about: Mapping[str, Any],
+    planted: NDArray[np.bool_] | None, affine: NDArray[np.float64] | None, about: Mapping[str, Any],
 ) -> None:  # fmt: skip
     gate = found.gate
     arrays = {
         "mask": Array(listening.mask.astype(np.uint8), ("x", "y", "z")),
-        "affine": Array(affine, ("row", "column"), "mm"),
         "gate/logits": Array(gate.logits, ("voxel",)),
         "gate/m": Array(gate.m, ("voxel",)),
         "gate/kl": Array(gate.kl, ("voxel",), "nat"),
@@ -175,6 +191,8 @@ def _write(
     for name, nulls in found.nulls.items():
         if nulls:
             arrays[f"null/{name}"] = Array(np.stack(nulls), ("null", "voxel"))
+    if affine is not None:
+        arrays["affine"] = Array(affine, ("row", "column"), "mm")
     if planted is not None:
         arrays["planted"] = Array(planted.astype(np.uint8), ("voxel",))
     write_arrays(path, arrays, {**about, "null_maximum": maps.null_maximum(found.nulls), "bits_are_bounds": True})

@@ -8,7 +8,7 @@ autocorrelated, so the folds are given by the caller, contiguous and with gaps; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -101,6 +101,88 @@ def fit_ridge(
     return Ridge(weights, mean, scale, offset, best)
 
 
+def fit_ridge_by_run(
+    X: Sequence[NDArray[np.floating]],
+    Y: Sequence[NDArray[np.floating]],
+    alphas: Sequence[float],
+    fold: NDArray[np.int64],
+) -> Ridge:
+    """Fit ridge as `fit_ridge`, run by run: memory holds one run and one Gram matrix, however many runs there are.
+
+    Parameters
+    ----------
+    X : sequence of array of shape (n_samples, n_features)
+        One per run; indexed anew in every pass, so that a sequence may read its runs from disk.
+    Y : sequence of array of shape (n_samples, n_targets)
+    alphas : sequence of float
+    fold : array of int of shape (n_runs,)
+        The runs of each fold are validated on in turn.
+
+    Returns
+    -------
+    Ridge
+        That of `fit_ridge` on the joined runs, to rounding.
+    """
+    cv = _folds_of_runs(fold)
+    mean, scale = _standard_by_run(X)
+    offset = np.concatenate(list(Y)).mean(0)
+    grid, error = np.asarray(alphas, dtype=np.float64), np.zeros((len(alphas), Y[0].shape[1]))
+
+    def parts(runs: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.floating], NDArray[np.floating]]]:
+        for run in runs.tolist():
+            yield (X[run] - mean) / scale, (Y[run] - offset).astype(mean.dtype, copy=False)
+
+    for train, validation in cv:
+        values, vectors, projected = _decomposed_parts(parts(train))
+        n = sum(len(Y[run]) for run in validation.tolist())
+        for Z, truth in parts(validation):
+            rotated = Z @ vectors
+            for i, alpha in enumerate(grid):
+                misses = truth - rotated @ (projected / (values + alpha)[:, None])
+                error[i] += (misses**2).sum(0) / n / len(cv)
+    best = grid[error.argmin(0)]
+    values, vectors, projected = _decomposed_parts(parts(np.arange(len(X))))
+    weights = vectors @ (projected / (values[:, None] + best[None, :]))
+    return Ridge(weights.astype(mean.dtype), mean, scale, offset, best)
+
+
+def _folds_of_runs(fold: NDArray[np.int64]) -> list[Fold]:
+    if len(np.unique(fold)) < 2:
+        raise ValueError("ridge by run needs two folds of runs or more to choose its penalty")
+    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in np.unique(fold)]
+
+
+def _standard_by_run(X: Sequence[NDArray[np.floating]]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
+    """Return what `standardised` does of the joined runs; in two passes, because differences of squares cancel."""
+    n, dtype = sum(len(X[run]) for run in range(len(X))), X[0].dtype
+    mean = sum(X[run].sum(0, dtype=np.float64) for run in range(len(X))) / n
+    square = sum(((X[run] - mean) ** 2).sum(0) for run in range(len(X))) / n
+    return mean.astype(dtype), _scale(mean, np.sqrt(square)).astype(dtype)
+
+
+def _decomposed_parts(
+    parts: Iterable[tuple[NDArray[np.floating], NDArray[np.floating]]],
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """Return what `_decomposed` does of joined parts."""
+    from scipy.linalg import eigh
+
+    gram, target = np.zeros((), dtype=np.float64), np.zeros((), dtype=np.float64)
+    for Z, Y in parts:
+        wide = Z.astype(np.float64)
+        if not gram.ndim:
+            gram, target = np.zeros((Z.shape[1],) * 2), np.zeros((Z.shape[1], Y.shape[1]))
+        _add_products(gram, wide)
+        target += wide.T @ Y
+    values, vectors = eigh(gram, overwrite_a=True, check_finite=False, driver="evr")
+    return np.maximum(values, 0.0), vectors, vectors.T @ target
+
+
+def _add_products(gram: NDArray[np.float64], Z: NDArray[np.float64], rows: int = 512) -> None:
+    """Add Z'Z to a matrix in place; a product of its own would be as large as the matrix."""
+    for start in range(0, len(gram), rows):
+        gram[start : start + rows] += Z[:, start : start + rows].T @ Z
+
+
 def fit_kernel_ridge(
     kernel: NDArray[np.floating], Y: NDArray[np.floating], alphas: Sequence[float], folds: Sequence[Fold]
 ) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
@@ -184,9 +266,13 @@ def _band_weights(n_bands: int, n_iter: int, seed: int) -> list[NDArray[np.float
 def standardised(X: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating], NDArray[np.floating]]:
     """Return features of mean 0 and sd 1, their means and their sds (infinite where a feature is constant)."""
     mean, scale = X.mean(0), X.std(0)
-    # A constant feature is zero after centring, whatever it is divided by.
-    scale = np.where(scale > 1e-7 * np.maximum(1, np.abs(mean)), scale, np.inf).astype(X.dtype)
+    scale = _scale(mean, scale).astype(X.dtype)
     return (X - mean) / scale, mean, scale
+
+
+def _scale(mean: NDArray[np.floating], sd: NDArray[np.floating]) -> NDArray[np.floating]:
+    # A constant feature is zero after centring, whatever it is divided by.
+    return np.where(sd > 1e-7 * np.maximum(1, np.abs(mean)), sd, np.inf)
 
 
 def _as_cv(folds: Sequence[Fold]) -> list[Fold]:

@@ -30,7 +30,7 @@ def methods(settings: Any, manifest: pd.DataFrame, packages: Mapping[str, str]) 
         paragraphs += [
             _names(settings.decoding.names),
             _encoding(settings.decoding.encoding),
-            _voxels(settings.decoding.voxels),
+            _voxels(settings.decoding.voxels, settings.preprocess),
             _free_text(settings.decoding.free_text),
             _across(settings.decoding.across),
             methods_meg.decoding(settings.decoding.meg),
@@ -177,25 +177,37 @@ def _encoding(block: Any) -> str:
     )
 
 
-def _voxels(block: Any) -> str:
+def _voxels(block: Any, preprocess: Any) -> str:
     if block is None:
         return ""
+    grid = preprocess is None or preprocess.representation == "volume"
+    where = " on the voxel grid" if grid else ""
+    smoothed = f"Gates were smoothed (sigma {block.sigma_voxels:g} voxels) and " if grid else "Gates were "
     words = {
         "phantom": "the very word features that generated the phantom (an upper bound)",
         "trigram": "letter trigrams",
+        "cooccurrence": "word vectors of co-occurrence in the corpus of the language model",
+        "language_model": "mean states of the language model after each word, over the corpus",
     }[block.features]
+    held = count(block.test_runs, "held-out block" if block.blocks else "held-out run")
+    cut = (
+        f"A single run was cut into {block.blocks} contiguous blocks; the haemodynamic response and the memory of the "
+        "filter lay between those that trained and those that were held out. "
+        if block.blocks
+        else ""
+    )
     return (
-        "Responding voxels were located by an information bottleneck on the voxel grid: each voxel passes with a "
+        f"{cut}Responding voxels were located by an information bottleneck{where}: each voxel passes with a "
         "learnt gate or is replaced by noise; the loss adds "
         f"{block.beta:g} times the mean bound on the information per voxel (more beyond 2,000 voxels, in proportion to "
         "their number) to a contrastive loss over "
-        f"{block.window_s:g}-s windows against {words}. Gates were smoothed "
-        f"(sigma {block.sigma_voxels:g} voxels) and cross-fitted over runs in {block.folds} folds; "
+        f"{block.window_s:g}-s windows against {words}. "
+        f"{smoothed}cross-fitted over runs in {block.folds} folds; "
         f"{count(block.n_null_gates, 'null pairing')} (text of other runs, rolled in time) gave the maximum that "
         "voxels of the maps must exceed. The combined map is the mean z-score of the gate, the encoding r and the "
         "smoothed encoding r. "
         f"A ridge model was then refitted on the {block.select_share * 100:g} % of voxels with the highest values "
-        f"and tested on {count(block.test_runs, 'held-out run')}, whose windows were identified by the correlation of "
+        f"and tested on {held}, whose windows were identified by the correlation of "
         "decoded and true word features."
     )
 

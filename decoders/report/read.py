@@ -77,6 +77,7 @@ _TABLES = (
     "recovery",
     "across",
     "clusters",
+    "voxel_features",
     "rate",
     "halves",
     "leaks",

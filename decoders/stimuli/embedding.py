@@ -100,6 +100,30 @@ def cooccurrence_embedding(
     return Embedding(tuple(common), _word_vectors(matrix, frequency, dimensions))
 
 
+def reduced_embedding(
+    words: Sequence[str], matrix: NDArray[np.float64], frequency: NDArray[np.float64], dimensions: int = DIMENSIONS
+) -> Embedding:
+    """Reduce any description of words to vectors, scaled as the co-occurrence vectors.
+
+    Parameters
+    ----------
+    words : sequence of str
+        Distinct.
+    matrix : array of shape (n_words, n_columns)
+    frequency : array of shape (n_words,)
+        Weighs the mean.
+    dimensions : int
+        Fewer than words and columns.
+
+    Raises
+    ------
+    InputError
+        Fewer words than dimensions.
+    """
+    _check_size(len(words), dimensions)
+    return Embedding(tuple(words), _word_vectors(matrix, frequency, dimensions))
+
+
 def trigram_embedding(words: Sequence[str], dimensions: int = DIMENSIONS) -> Embedding:
     """Build word vectors from spelling: SVD of letter trigrams, scaled as the co-occurrence vectors.
 

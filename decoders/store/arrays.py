@@ -138,6 +138,19 @@ def read_columns(path: str | Path, name: str, columns: slice = slice(None)) -> N
         return np.asarray(file[name][:, columns])
 
 
+def shape_of(path: str | Path, name: str) -> tuple[int, ...]:
+    """Return the shape of one array, which stays on disk.
+
+    Raises
+    ------
+    IntegrityError
+        As `read_arrays`.
+    """
+    with _opened(path) as file:
+        _require(file, [name], path)
+        return tuple(int(n) for n in file[name].shape)
+
+
 @contextmanager
 def _opened(path: str | Path) -> Iterator[h5py.File]:
     try:

@@ -147,6 +147,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "text": ("subject", "run", "split", "mode", "onset", "duration", "reference", "decoded", "model"),
     "recovery": ("seed", "grid", "r0", "map", "auc", "ap"),
+    "voxel_features": ("subject", "feature", "gate", "encoding", "combined"),
     "clusters": ("subject", "map", "cluster", "x_mm", "y_mm", "z_mm", "peak", "volume_mm3", "cut", "region", "n_nulls"),
     "rate": ("subject", "beta", "rate", "distortion", "openness", "rho_to_map", "dice_to_map", "auc", "ap"),
     "halves": ("subject", "pairing", "rho", "dice", "n_runs", "n_pairings"),

@@ -293,3 +293,9 @@ def test_shared_scores_without_enough_subjects_leaves_out_the_average():
     rng = np.random.default_rng(0)
     result = shared_scores(data, ["01", "02"], features, {}, design, SETTINGS, 2.0, rng)
     assert "unseen_subjects_averaged" not in set(result.table.split)
+
+
+def test_a_run_that_is_no_longer_than_the_delays_is_refused():
+    with pytest.raises(InputError, match="runs of more than 4 volumes, the longest delay, found 4"):
+        design_of([60, 4, 60], 4, 0, (1, 2, 3, 4), ALPHAS)
+    assert design_of([60, 5, 60], 4, 0, (1, 2, 3, 4), ALPHAS).delays == (1, 2, 3, 4)

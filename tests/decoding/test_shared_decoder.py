@@ -8,6 +8,7 @@ from made_up_people import LAGS, others
 from decoders.decoding import shared_training
 from decoders.decoding.shared_decoder import ScaleBias, SharedDecoder, Sizes, Teller, reverse_gradient
 from decoders.decoding.shared_training import Training, add_person, train_shared
+from decoders.errors import InputError
 
 SIZES = Sizes(10, 3, 5, 6, (1, 2, 3))
 
@@ -96,6 +97,16 @@ def test_the_pull_holds_the_new_person_at_the_mean():
         return (more.front(person) - start).square().sum().item()
 
     assert moved(1e4) < 0.1 * moved(0.0)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_stops_the_training(value):
+    x, text = [np.full((30, 10), value)], [np.zeros((30, 3))]
+    with pytest.raises(InputError, match="a finite loss of the network across people"):
+        add_person(model(), x, text, np.array([0, 3]), Training(1), lambda maps: maps, 0)
+    sizes = Sizes(10, 3, 4, 8, LAGS)
+    with pytest.raises(InputError, match="a finite loss of the network across people"):
+        train_shared([x], [text], [np.array([0, 3])], sizes, Training(1), 0)
 
 
 def test_a_seed_gives_the_same_weights():

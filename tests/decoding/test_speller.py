@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from decoders.decoding import speller_fit
 from decoders.decoding.speller import Speller
-from decoders.decoding.speller_fit import SpellerOptions, answers, fit_speller
+from decoders.decoding.speller_fit import SpellerOptions, answers, cross_fitted_gate, fit_speller
 from decoders.decoding.trie import END, build_trie
+from decoders.errors import InputError
 
 NAMES = ("cat", "chair", "cats", "face", "house")
 
@@ -108,3 +110,67 @@ def test_same_seed_same_bits_and_the_global_generator_is_left_alone():
     other = fit_speller(x, labels, mask, trie, options, 8)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
     assert not torch.equal(first.gate.theta, other.gate.theta)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_stops_the_training(value):
+    x, labels, mask = planted(n=60)
+    x[3, 5] = value
+    with pytest.raises(InputError, match="a finite loss of the speller"):
+        fit_speller(x, labels, mask, build_trie(("a", "b", "c")), SpellerOptions(epochs=1, head="linear"), 0)
+
+
+# ---- the cross-fitted gate ------------------------------------------------------------------------------------------
+
+GATE = SpellerOptions(head="linear", epochs=25, n_brain=16, folds=2, bottleneck=2e-3)
+
+
+def of_runs(signal=0.9, seed=0):
+    """Six runs; the first 30 of 60 voxels tell the names apart."""
+    x, labels, mask = planted(n=240, seed=seed, signal=signal)
+    return x, labels, mask, np.repeat(np.arange(6), 40)
+
+
+def margin(options, seed=0):
+    """How far the gates of told voxels stand above the others, by the labels and by shuffled ones."""
+    x, labels, mask, runs = of_runs(seed=seed)
+    shuffled = np.random.default_rng(seed).permutation(labels)
+    found = []
+    for truth in (labels, shuffled):
+        m = cross_fitted_gate(x, truth, mask, build_trie(("a", "b", "c")), options, 1, runs).m().detach().numpy()
+        found.append((m[:30].mean() - m[30:].mean(), m.mean()))
+    return found
+
+
+def test_a_cross_fitted_gate_opens_where_names_are_told_and_closes_without_them():
+    (told, openness), (nothing, shut) = margin(GATE)
+    assert told > 0.15
+    assert abs(nothing) < 0.1
+    assert shut < openness
+
+
+def test_a_named_bug_a_gate_that_learns_from_the_same_runs_stays_open_to_shuffled_names(monkeypatch):
+    shut = margin(GATE)[1][1]
+    original = speller_fit._surprise
+
+    def same_runs(speller, x, names, rows, generator):
+        return original(speller, x, names, torch.arange(len(x)), generator)
+
+    monkeypatch.setattr(speller_fit, "_surprise", same_runs)
+    assert margin(GATE)[1][1] > shut + 0.05
+
+
+def test_the_speller_is_trained_behind_the_gate_and_leaves_it_as_it_is():
+    x, labels, mask, runs = of_runs()
+    trie = build_trie(("a", "b", "c"))
+    gate = cross_fitted_gate(x, labels, mask, trie, GATE, 1, runs)
+    speller = fit_speller(x, labels, mask, trie, GATE, 1, runs)
+    assert torch.equal(speller.gate.theta, gate.theta)
+    scores = answers(speller, x, np.arange(len(x)))[0]
+    assert (scores.argmax(1) == labels).mean() > 0.8
+
+
+def test_a_gate_cannot_be_cross_fitted_on_one_run():
+    x, labels, mask, runs = of_runs()
+    with pytest.raises(InputError, match="two training runs or more to cross-fit the gate"):
+        fit_speller(x, labels, mask, build_trie(("a", "b", "c")), GATE, 1, np.zeros_like(runs))

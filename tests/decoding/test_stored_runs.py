@@ -10,10 +10,12 @@ from decoders.decoding.rate import halves_agreement
 from decoders.decoding.refit import decode_runs
 from decoders.decoding.stored_runs import StoredRuns, lengths_of, n_voxels_of, some_runs, voxel_blocks
 from decoders.errors import IntegrityError
-from decoders.models.ridge import fit_ridge
+from decoders.models import ridge
+from decoders.models.ridge import fit_ridge, fit_ridge_by_run
 from decoders.store.recording import Recording, read_recording, read_recording_header, write_recording
 from tests.decoding.test_bottleneck import MASK, SETTINGS, brain
 
+ALPHAS = (1.0, 1e2, 1e3, 1e4)
 SHORT = SETTINGS.model_copy(update={"epochs": 2, "folds": 2, "n_null_gates": 1})
 LARGER = np.pad(MASK, 1, constant_values=True)  # files hold voxels that other runs lack
 
@@ -140,3 +142,60 @@ def test_the_kernel_of_blocks_gives_the_same_decoder(monkeypatch):
     np.testing.assert_allclose(found[0], whole, atol=1e-4)
     # A mutation: with half of the voxels the decoder is another one.
     assert np.abs(decode_runs(x[:3], targets[:3], x[3:], voxels[:60], lags, 2)[0] - whole).max() > 1e-2
+
+
+# ---- ridge, run by run ----------------------------------------------------------------------------------------------
+
+
+def joined_and_by_run(length=90, n_voxels=20, n_runs=5):
+    """Answers of runs of unequal length, more of them than voxels; the decoder of the joined runs, and its rows."""
+    rng = np.random.default_rng(3)
+    X = [rng.normal(2.0, 3.0, (length + 7 * run, n_voxels)).astype(np.float32) for run in range(n_runs)]
+    for run in X:
+        run[:, 4] = 5.0  # constant: without weight
+    weights = rng.normal(size=(n_voxels, 6))
+    noise = np.linspace(1, 60, 6)  # some targets want other penalties than others
+    Y = [(run @ weights + noise * rng.normal(size=(len(run), 6)) + 4).astype(np.float32) for run in X]
+    fold = np.arange(n_runs) % 2
+    folds = maps.run_folds([len(run) for run in X], fold)
+    return X, Y, fold, fit_ridge(np.concatenate(X), np.concatenate(Y), ALPHAS, folds)
+
+
+def test_ridge_by_run_is_that_of_the_joined_runs():
+    X, Y, fold, whole = joined_and_by_run()
+    found = fit_ridge_by_run(X, Y, ALPHAS, fold)
+    assert len(set(found.alphas)) > 1
+    np.testing.assert_array_equal(found.alphas, whole.alphas)
+    for name in ("mean", "scale", "intercept", "weights"):
+        np.testing.assert_allclose(getattr(found, name), getattr(whole, name), rtol=2e-4, atol=2e-5)
+    np.testing.assert_allclose(found.predict(X[0]), whole.predict(X[0]), atol=1e-3)
+
+
+@pytest.mark.parametrize("bug", ["scaled by the first run", "a fold validates on itself", "the last run is lost"])
+def test_a_named_bug_of_ridge_by_run_is_noticed(bug, monkeypatch):
+    X, Y, fold, whole = joined_and_by_run()
+    if bug == "scaled by the first run":
+        original = ridge._standard_by_run
+        monkeypatch.setattr(ridge, "_standard_by_run", lambda X: original(X[:1]))
+    elif bug == "a fold validates on itself":
+        every = np.arange(len(X))
+        monkeypatch.setattr(ridge, "_folds_of_runs", lambda fold: [(every, every)])
+    else:
+        original = ridge._decomposed_parts
+        monkeypatch.setattr(ridge, "_decomposed_parts", lambda parts: original(list(parts)[:-1]))
+    found = fit_ridge_by_run(X, Y, ALPHAS, fold)
+    off = np.abs(found.predict(X[0]) - whole.predict(X[0])).max()
+    assert off > 1e-2 or not np.array_equal(found.alphas, whole.alphas)
+
+
+def test_ridge_by_run_never_joins_the_runs(tmp_path, monkeypatch):
+    x, targets = brain(n_runs=9, n=60)
+    stored, in_memory, _ = written(tmp_path, x)
+    rows = []
+    original = ridge._add_products
+    monkeypatch.setattr(ridge, "_add_products", lambda gram, Z: rows.append(len(Z)) or original(gram, Z))
+    voxels, lags = np.arange(5), (1, 2)
+    found = decode_runs(stored[:8], targets[:8], stored[8:], voxels, lags, 4)
+    assert max(rows) == 58  # one run: 60 volumes less the longest lag
+    same = decode_runs(in_memory[:8], targets[:8], in_memory[8:], voxels, lags, 4)
+    np.testing.assert_array_equal(found[0], same[0])

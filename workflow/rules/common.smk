@@ -73,6 +73,8 @@ DECODED = [
     if block
 ]
 MAPS = ("gate", "encoding", "combined")
+# Regions and vertices have no place in an image: their maps are a table.
+ON_GRID = not STUDY.preprocess or STUDY.preprocess.representation == "volume"
 PICTURE_FILES = {"pictures": "pictures.h5", "labels": "pictures.tsv", "controls": "control_rdms.h5"}
 ALIGNMENT_FILES = {
     "rdms": "rdms.h5",
@@ -288,6 +290,24 @@ def with_neighbour(task, subject, sensors=False):
     return [path for person in people for path in recordings(task, person, sensors=sensors)]
 
 
+LEARNT = bool(VOXELS and VOXELS.features in ("cooccurrence", "language_model"))
+
+
+def vectors():
+    """Word vectors that are learnt from the corpus of the language model."""
+    return {"vectors": S("decoding/word_vectors.tsv")} if LEARNT else {}
+
+
+def map_files():
+    """The maps of a subject: images, or one table of regions or vertices."""
+    if not ON_GRID:
+        return {"features": S("decoding/sub-{subject}_voxel_features.tsv")}
+    return {
+        name: report(S(f"decoding/sub-{{subject}}_map-{name}_statmap.nii.gz"), category="Voxels", caption="../report/maps.rst")
+        for name in MAPS
+    }
+
+
 def estimates(wildcards):
     if STUDY.alignment.recordings == "rdms":
         return []
@@ -415,8 +435,12 @@ def page_inputs():
         inputs["across"] = S("decoding/across.tsv")
     if VOXELS:
         inputs["voxels_arrays"] = lambda w: [S(f"decoding/sub-{s}_voxels.h5") for s in mapped_subjects()]
-        for part in ("clusters", *(("rate", "halves") if VOXELS.halves or VOXELS.betas else ())):
+        for part in (
+            "clusters" if ON_GRID else "voxel_features",
+            *(("rate", "halves") if VOXELS.halves or VOXELS.betas else ()),
+        ):
             inputs[part] = parts_of_maps(part)
+    if VOXELS and ON_GRID:
         inputs["maps"] = lambda w: [
             S(f"decoding/sub-{s}_map-{name}_statmap.nii.gz") for s in mapped_subjects() for name in MAPS
         ]

@@ -92,6 +92,7 @@ rule encode:
 # Pairing 0 is the text as it was heard; the others are nulls.
 rule gate:
     input:
+        **vectors(),
         **audited("voxels"),
         manifest=S("manifest.tsv"),
         words=S("stimuli/words.tsv"),
@@ -113,6 +114,7 @@ rule gate:
 
 rule voxels:
     input:
+        **vectors(),
         **audited("voxels"),
         manifest=S("manifest.tsv"),
         words=S("stimuli/words.tsv"),
@@ -122,14 +124,7 @@ rule voxels:
         scores=S("decoding/sub-{subject}_voxels-scores.tsv"),
         recovery=S("decoding/sub-{subject}_recovery.tsv"),
         arrays=S("decoding/sub-{subject}_voxels.h5"),
-        **{
-            name: report(
-                S(f"decoding/sub-{{subject}}_map-{name}_statmap.nii.gz"),
-                category="Voxels",
-                caption="../report/maps.rst",
-            )
-            for name in MAPS
-        },
+        **map_files(),
     log:
         S("logs/voxels_sub-{subject}.log"),
     params:
@@ -166,6 +161,7 @@ rule clusters:
 
 rule stability:
     input:
+        **vectors(),
         **audited("voxels"),
         manifest=S("manifest.tsv"),
         words=S("stimuli/words.tsv"),
@@ -193,6 +189,7 @@ rule language:
         **corpus_files("free_text"),
     output:
         weights=S("decoding/language.safetensors"),
+        **vectors(),
     log:
         S("logs/language.log"),
     params:
@@ -208,6 +205,7 @@ rule language:
 
 rule free_text:
     input:
+        **vectors(),
         **audited("free_text"),
         manifest=S("manifest.tsv"),
         words=S("stimuli/words.tsv"),
@@ -232,6 +230,7 @@ rule free_text:
 
 rule across:
     input:
+        **vectors(),
         **audited("across"),
         manifest=S("manifest.tsv"),
         words=S("stimuli/words.tsv"),

@@ -31,7 +31,7 @@ def section(results: Results) -> Section:
         "The selection map bounds, voxel by voxel, how much of the recording the decoder lets through. It has no "
         "absolute meaning: "
         "what counts is what exceeds the largest value of the null."
-        if results.maps
+        if results.maps or "voxel_features" in results.tables
         else "The gates of the character speller bound, voxel by voxel, how much of the recording it lets through. "
         "They have no absolute meaning: what counts is the margin over gates from shuffled labels."
     )
@@ -43,6 +43,7 @@ def section(results: Results) -> Section:
                 matched_notice(results),
                 _mosaics(volumes, cuts(results), truths),
                 _viewer(volumes, truths),
+                features_table(results),
                 cluster_table(results),
                 _gates(results),
             ],
@@ -52,6 +53,18 @@ def section(results: Results) -> Section:
         ("Training of the gate", [_gate_curves(results)]),
     )
     return Section("voxels", "Voxels", lead, order)
+
+
+def features_table(results: Results) -> Table | None:
+    """Return the maps of regions or vertices, which have no place in an image."""
+    found = results.table("voxel_features")
+    if not len(found):
+        return None
+    labels = {name: f"{NAMES[name].lower()} ({UNITS[name]})" for name in NAMES}
+    labels |= {f"null_maximum_{name}": f"null maximum, {NAMES[name].lower()}" for name in NAMES}
+    caption = "The maps of the regions (or vertices). What counts is what exceeds the largest value of the null."
+    bare = tuple(name for name in found if found[name].isna().all())
+    return Table("voxel-features", "Maps of regions", caption, Data.of(found), labels, first=15, hide=bare)
 
 
 def planted(results: Results) -> dict[str, NDArray[np.bool_]]:
@@ -312,7 +325,12 @@ _GIVEN = {"features": "word features", "r0": "mean true correlation of planted v
 
 
 def _feature_words(name: str) -> str:
-    return {"phantom": "the phantom's own", "trigram": "letter trigrams"}.get(name, name)
+    return {
+        "phantom": "the phantom's own",
+        "trigram": "letter trigrams",
+        "cooccurrence": "co-occurrence in the corpus",
+        "language_model": "states of the language model",
+    }.get(name, name)
 
 
 def _planted_share(results: Results) -> str:
