@@ -172,7 +172,8 @@ def test_meg_and_fmri_stand_in_one_table_of_quality(tmp_path):
     made.write_meg(root, planted.raw, planted.events)
     func = root / "sub-01" / "func"
     func.mkdir(parents=True)
-    values = np.random.default_rng(0).normal(100, 5, (4, 4, 4, 20)).astype(np.float32)
+    values = np.random.default_rng(0).normal(5, 1, (12, 12, 12, 20)).astype(np.float32)
+    values[2:-2, 2:-2, 2:-2] += 100
     nibabel.save(nibabel.Nifti1Image(values, np.eye(4) * [3, 3, 3, 1]), func / "sub-01_task-tones_run-01_bold.nii.gz")
     (func / "sub-01_task-tones_run-01_bold.json").write_text('{"RepetitionTime": 2}')
     settings = study(root, sfreq=250.0)
