@@ -57,7 +57,7 @@ class PhantomMegSettings(Settings):
     flat_channels: NotNegative = Field(1, description="Sensors per person that record nothing.")
     noisy_channels: NotNegative = Field(1, description="Sensors per person with 20 times the sensor noise.")
     declare_bad: bool = Field(True, description="Whether channels.tsv says which sensors are bad.")
-    empty_room_s: Positive = Field(30.0, description="Seconds of the recording without a person.")
+    empty_room_s: Positive = Field(60.0, description="Seconds of the recording without a person.")
 
     @model_validator(mode="after")
     def _can_be_recorded(self) -> PhantomMegSettings:

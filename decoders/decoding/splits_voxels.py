@@ -97,7 +97,7 @@ def word_vectors(
     learnt: Corpus | None = None,
     block: str = SETTING,
 ) -> Corpus:
-    """Return the text that word vectors come from: of the voxel maps, or of another block; `learnt` as in `declare_voxels`."""
+    """Return the text that word vectors come from, of one block of settings; `learnt` as in `declare_voxels`."""
     if settings.features in LEARNT:
         if learnt is None:
             raise ValueError(f"the corpus from which the features '{settings.features}' are learnt is missing")

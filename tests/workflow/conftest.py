@@ -87,7 +87,7 @@ def build():
     return make_project
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def tiny_study() -> dict:
     return TINY
 

@@ -168,6 +168,8 @@ def corpus_files(*names):
     found = []
     if FREE_TEXT and "free_text" in names:
         found += [file for text in FREE_TEXT.corpus for file in text_files(text)]
+    if SENSED and SENSED.text and "meg" in names:
+        found += [file for text in SENSED.text.corpus for file in text_files(text)]
     if ENCODING and "encode" in names and ENCODING.other_text:
         found += text_files(ENCODING.other_text)
     return {"texts": found} if found else {}
@@ -413,7 +415,7 @@ def page_inputs():
         inputs |= {part: S(f"alignment/{file}") for part, file in ALIGNMENT_FILES.items()}
     if TIMED:
         inputs |= {part: S(f"alignment/{file}") for part, file in TIME_FILES.items()}
-        inputs |= {"sensor_searchlight": S("alignment/sensor_searchlight.h5")}
+        inputs |= {"sensor_searchlight": S("alignment/sensor_searchlight.h5")} if TIMED.sensors else {}
     if FUSED:
         inputs |= {"fusion_table": S("alignment/fusion.tsv"), "fusion_arrays": S("alignment/fusion.h5")}
         inputs |= {f"fusion_{part}": S(f"alignment/fusion_{part}.tsv") for part in ("clusters", "latencies")}

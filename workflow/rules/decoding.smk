@@ -28,7 +28,7 @@ rule leaks:
         splits=[S(f"decoding/{analysis}-splits.json") for analysis in DECODED],
         words=S("stimuli/words.tsv") if ENCODING or VOXELS or SENSED else [],
         # An edited text is audited anew, before anything reads it.
-        **corpus_files("free_text", "encode"),
+        **corpus_files("free_text", "encode", "meg"),
     output:
         leaks=report(S("decoding/leaks.tsv"), category="Decoding", caption="../report/leaks.rst"),
     log:

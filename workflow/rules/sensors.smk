@@ -6,7 +6,7 @@ rule rdms_time:
         manifest=S("manifest.tsv"),
         estimates=trials,
     output:
-        time_rdms=S("alignment/time_rdms.h5"),
+        rdms=S("alignment/time_rdms.h5"),
     log:
         S("logs/rdms_time.log"),
     params:
@@ -22,21 +22,21 @@ rule rdms_time:
 
 rule align_time:
     input:
-        time_rdms=S("alignment/time_rdms.h5"),
+        rdms=S("alignment/time_rdms.h5"),
         **compared(),
     output:
-        time_scores=S("alignment/time_scores.tsv"),
-        time_ceilings=S("alignment/time_ceilings.tsv"),
-        time_inference=report(
+        scores=S("alignment/time_scores.tsv"),
+        ceilings=S("alignment/time_ceilings.tsv"),
+        inference=report(
             S("alignment/time_inference.tsv"), category="Alignment in time", caption="../report/scores.rst"
         ),
-        time_clusters=report(
+        clusters=report(
             S("alignment/time_clusters.tsv"), category="Alignment in time", caption="../report/clusters.rst"
         ),
         latencies=report(
             S("alignment/latencies.tsv"), category="Alignment in time", caption="../report/latencies.rst"
         ),
-        time_generalisation=S("alignment/time_generalisation.h5"),
+        generalisation=S("alignment/time_generalisation.h5"),
     log:
         S("logs/align_time.log"),
     params:
@@ -56,7 +56,7 @@ rule sensor_searchlight:
         estimates=trials,
         **compared(),
     output:
-        sensor_searchlight=S("alignment/sensor_searchlight.h5"),
+        searchlight=S("alignment/sensor_searchlight.h5"),
     log:
         S("logs/sensor_searchlight.log"),
     params:
@@ -99,6 +99,7 @@ rule meg:
         manifest=S("manifest.tsv"),
         words=S("stimuli/words.tsv"),
         recording=lambda wildcards: with_neighbour(SENSED.task, wildcards.subject, sensors=True),
+        **corpus_files("meg"),
     output:
         scores=S("decoding/sub-{subject}_meg-scores.tsv"),
         text=S("decoding/sub-{subject}_meg-text.tsv"),

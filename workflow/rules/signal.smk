@@ -45,6 +45,7 @@ checkpoint quality:
     input:
         manifest=S("manifest.tsv"),
         recording=lambda wildcards: recordings(sensors=None),
+        estimates=lambda wildcards: trials(wildcards) if TIMED else [],
     output:
         quality=S("preprocessed/quality.tsv"),
         series=S("preprocessed/quality.h5"),
