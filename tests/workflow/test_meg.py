@@ -70,7 +70,7 @@ def test_recorded_rdms_in_time_are_those_of_the_pictures(sensed):
 
 def test_no_verdict_about_three_people_says_above_all_controls_in_time(sensed):
     verdicts = read_table(sensed.results / "verdicts.tsv", ("subject",))
-    timed = verdicts[verdicts.analysis.str.contains("time-resolved|fusion", regex=True)]
+    timed = verdicts[verdicts.analysis.str.contains("^time |^fusion", regex=True)]
     assert len(timed)
     assert not (timed.verdict == "above all controls").any()
 
