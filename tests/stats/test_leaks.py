@@ -190,7 +190,6 @@ def blind(value):
 BUGS = {
     "images are not compared": ("_twin_images", blind([]), ["the same image under another name", "one subject under two names"]),
     "the gap is never negative or short": ("seconds_between", blind(1e9), ["blocks too close in time", "blocks that overlap"]),
-    "the haemodynamic response is forgotten": ("HRF_LENGTH_S", 0.0, ["blocks too close in time"]),
     "whole texts are not compared": ("_twins", blind([]), ["another part of the same text under another name"]),
     "windows are never found": ("shared_windows", blind(0.0), ["a corpus that quotes the test story"]),
     "story time is not compared": ("_story_overlap", blind(0.0), ["moments of a story heard by another"]),
@@ -205,6 +204,17 @@ def test_a_deliberate_bug_lets_its_leak_through(bug, monkeypatch):
     for leak in hidden:
         check, plant = PLANTED[leak]
         assert check not in failed(plant()), leak
+
+
+def test_a_gap_that_forgets_the_haemodynamic_response_lets_near_blocks_through():
+    check, plant = PLANTED["blocks too close in time"]
+    declared, *rest = plant()
+    forgotten = [
+        dataclasses.replace(one, runs=tuple(dataclasses.replace(run, response_s=0.0) for run in one.runs))
+        for one in declared
+    ]
+    assert check in failed((declared, *rest))
+    assert check not in failed((forgotten, *rest))
 
 
 def everyone_apart(check):
