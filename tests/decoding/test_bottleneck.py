@@ -6,6 +6,7 @@ import torch
 
 from decoders.config import VoxelMapSettings
 from decoders.decoding.bottleneck import (
+    Answers,
     _window_starts,
     info_nce,
     kl_weight,
@@ -81,7 +82,7 @@ def test_held_out_runs_do_not_train_the_readout():
     from decoders.decoding.bottleneck import _Trainer
 
     def readout(x):
-        trainer = _Trainer(x, targets, MASK, SETTINGS, (1, 2), 5, 0, True, SETTINGS.beta)
+        trainer = _Trainer(x, targets, MASK, SETTINGS, Answers((1, 2), "decoding.voxels"), 5, 0, True, SETTINGS.beta)
         trainer._step([[0, 2], [1, 3], [4], [5]])
         return trainer.predictors[0].linear.weight.detach().numpy()
 

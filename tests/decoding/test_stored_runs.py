@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from decoders.decoding import maps
-from decoders.decoding.bottleneck import largest_batch, train_gate
+from decoders.decoding.bottleneck import Answers, largest_batch, train_gate
 from decoders.decoding.common_grid import on_common_grid
 from decoders.decoding.rate import halves_agreement
 from decoders.decoding.refit import decode_runs
@@ -114,7 +114,17 @@ def test_the_largest_batch_is_that_of_the_trainer(n_runs, folds):
     from decoders.decoding.bottleneck import _Trainer
 
     x, targets = brain(n_runs=n_runs, n=25)
-    trainer = _Trainer(x, targets, MASK, SHORT.model_copy(update={"folds": folds}), (1, 2), 5, 0, True, 10.0)
+    trainer = _Trainer(
+        x,
+        targets,
+        MASK,
+        SHORT.model_copy(update={"folds": folds}),
+        Answers((1, 2), "decoding.voxels"),
+        5,
+        0,
+        True,
+        10.0,
+    )
     batches = trainer._batches()
     assert max(sum(map(len, batch)) for batch in batches) == largest_batch(n_runs, folds)
     assert sorted(run for batch in batches for runs in batch for run in runs) == list(range(n_runs))
