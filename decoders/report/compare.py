@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 import pandas as pd
 
-from decoders.errors import InputError, IntegrityError
+from decoders.errors import InputError
 from decoders.report.compare_sections import Side, data_section, scores_section, settings_differences, settings_section
 from decoders.report.page import MOST_BYTES, render_page
+from decoders.report.read import read_mapping
 from decoders.report.words import count
 from decoders.store.atomic import write_text
 from decoders.store.tables import read_table
@@ -98,13 +98,7 @@ def _record(folder: Path) -> dict[str, Any]:
             f"Run that study to its end: snakemake, or corticode run. Then name its folder, e.g. {Path('results')}/a."
         )
         raise InputError("a finished study (provenance.json)", "no such file", path, remedy)
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise IntegrityError("a record of a study (JSON)", f"'{error}'", path, "Write the report again.") from error
-    if not isinstance(record, dict):
-        raise IntegrityError("a record of a study (a mapping)", type(record).__name__, path, "Write the report again.")
-    return record
+    return read_mapping(path, "a record of a study", "Write the report again.")
 
 
 def _named(sides: Sequence[Side]) -> tuple[Side, Side]:

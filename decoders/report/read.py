@@ -206,10 +206,21 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _card(path: Path) -> dict[str, Any]:
+    return read_mapping(path, "a network card", "Delete it and train again.")
+
+
+def read_mapping(path: Path, what: str, remedy: str) -> dict[str, Any]:
+    """Read a JSON file that holds a mapping.
+
+    Raises
+    ------
+    IntegrityError
+        It is no JSON, or holds something else.
+    """
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise IntegrityError("a network card (JSON)", f"'{error}'", path, "Delete it and train again.") from error
-    if not isinstance(card, dict):
-        raise IntegrityError("a network card (a mapping)", type(card).__name__, path, "Delete it and train again.")
-    return card
+        raise IntegrityError(f"{what} (JSON)", f"'{error}'", path, remedy) from error
+    if not isinstance(found, dict):
+        raise IntegrityError(f"{what} (a mapping)", type(found).__name__, path, remedy)
+    return found

@@ -18,7 +18,7 @@ from decoders.report.lines import Series
 from decoders.report.read import Results
 from decoders.report.sections.alignment import score_bars
 from decoders.report.sections.time import cluster_table
-from decoders.report.sections.time_curves import told_apart
+from decoders.report.sections.time_curves import MOST_CHARTS, PER_CHART, told_apart
 from decoders.report.words import (
     ModelName,
     colour_of,
@@ -33,8 +33,6 @@ from decoders.report.words import (
     title,
 )
 
-_PER_CHART = 6
-_MOST_CHARTS = 48
 _MOST_ROWS = 40_000
 _COLUMNS = ("analysis", "region", "model", "time", "estimate", "ci_low", "ci_high", "p_corrected")
 
@@ -103,11 +101,11 @@ def _regions(results: Results, rows: pd.DataFrame, words: tuple[str, str, str]) 
     axis = comparator_words(comparator) if comparator else "likeness of the RDMs"
     regions = list(dict.fromkeys(rows["region"]))
     drawings = []
-    for first in range(0, len(regions), _PER_CHART):
-        chosen = regions[first : first + _PER_CHART]
+    for first in range(0, len(regions), PER_CHART):
+        chosen = regions[first : first + PER_CHART]
         lines = [_line(rows[rows["region"] == region], region, i) for i, region in enumerate(chosen)]
         bars = _bars(results, rows, "region", dict(zip(chosen, chosen, strict=True)))
-        label = listed(chosen) if len(regions) > _PER_CHART else "regions"
+        label = listed(chosen) if len(regions) > PER_CHART else "regions"
         drawings.append((label, time_chart(f"{heading}: {label}", lines, axis, spans=bars)))
     if not drawings:
         return None
@@ -161,10 +159,10 @@ def commonality_curves(results: Results, table: pd.DataFrame) -> Figure | None:
                 n for n, m in models.items() if is_control(m.rule) or (m.rule == "untrained" and m.place == place)
             ]
             rules = [n for n, m in models.items() if n not in beside and (m.place == place or not m.layer)]
-            for first in range(0, max(len(rules), 1), _PER_CHART):
-                chosen = rules[first : first + _PER_CHART]
+            for first in range(0, max(len(rules), 1), PER_CHART):
+                chosen = rules[first : first + PER_CHART]
                 names = {name: models[name] for name in [*chosen, *beside]}
-                label = _label(region, place, [models[n] for n in chosen] if len(rules) > _PER_CHART else [])
+                label = _label(region, place, [models[n] for n in chosen] if len(rules) > PER_CHART else [])
                 drawings.append((label, _commonality_chart(results, here, region, label, names)))
     if not len(rows):
         return None
@@ -173,10 +171,10 @@ def commonality_curves(results: Results, table: pd.DataFrame) -> Figure | None:
         "of what the region explains (dark line: the bound). It lies below zero where both explain more in company "
         "than alone. Grey dashed lines: controls. Bars: significant moments, corrected over models, regions, moments."
     )
-    if len(drawings) > _MOST_CHARTS:
-        caption += f" {len(drawings) - _MOST_CHARTS} further charts are left to alignment/fusion.tsv."
+    if len(drawings) > MOST_CHARTS:
+        caption += f" {len(drawings) - MOST_CHARTS} further charts are left to alignment/fusion.tsv."
     return Figure(
-        "commonality", "Commonality of the networks", caption, drawings[:_MOST_CHARTS], _data(rows)
+        "commonality", "Commonality of the networks", caption, drawings[:MOST_CHARTS], _data(rows)
     )  # fmt: skip
 
 

@@ -31,8 +31,8 @@ from decoders.report.words import (
     title,
 )
 
-_PER_CHART = 6  # rules: more lines in one picture cannot be told apart
-_MOST_CHARTS = 48
+PER_CHART = 6  # rules: more lines in one picture cannot be told apart
+MOST_CHARTS = 48
 _MOST_ROWS = 60_000
 CHANCE, RELABELLED = "models against chance", "models against relabelled stimuli"
 _COLUMNS = ("region", "model", "time", "estimate", "ci_low", "ci_high", "p_corrected")
@@ -136,7 +136,7 @@ def curve_figure(results: Results, found: Curves) -> Figure | None:
     spans = clusters_of(results)
     axis = comparator_words(comparator_of(results))
     charts = _charts(found.curves)
-    drawings = [(label, _chart(results, label, curves, spans, axis)) for label, curves in charts[:_MOST_CHARTS]]
+    drawings = [(label, _chart(results, label, curves, spans, axis)) for label, curves in charts[:MOST_CHARTS]]
     left = len(charts) - len(drawings)
     caption = (
         "Lines: estimates over subjects and seeds with 95 % intervals as bands; grey dashed lines: controls; solid "
@@ -164,7 +164,7 @@ def beyond_figure(results: Results) -> Figure | None:
     axis = f"partial {comparator_words(comparator_of(results))}"
     drawings = [
         (label, time_chart(f"Beyond the controls: {label}", _lines(chosen), axis))
-        for label, chosen in _charts(curves)[:_MOST_CHARTS]
+        for label, chosen in _charts(curves)[:MOST_CHARTS]
     ]
     caption = (
         "Scores with the RDMs of all controls held constant together, 95 % intervals as bands. Nothing is tested here: "
@@ -182,9 +182,9 @@ def _charts(curves: Sequence[Curve]) -> list[tuple[str, list[Curve]]]:
             here = [curve for curve in curves if curve.region == region]
             beside = [curve for curve in here if _is_beside(curve, place)]
             rules = [curve for curve in here if curve not in beside and curve.model.place in (place, ("", "", ""))]
-            for first in range(0, max(len(rules), 1), _PER_CHART):
-                chosen = rules[first : first + _PER_CHART]
-                label = _label(place, region if len(regions) > 1 else "", chosen if len(rules) > _PER_CHART else [])
+            for first in range(0, max(len(rules), 1), PER_CHART):
+                chosen = rules[first : first + PER_CHART]
+                label = _label(place, region if len(regions) > 1 else "", chosen if len(rules) > PER_CHART else [])
                 if chosen or beside:
                     charts.append((label, [*chosen, *beside]))
     return charts
