@@ -157,6 +157,15 @@ def test_sections_appear_only_with_their_data(study, tools, kept, sections):
     assert re.findall(r'<section id="(\w+)"', found) == sections
 
 
+@pytest.mark.parametrize("absent", ["decoding", "learning", "alignment", "decoding learning alignment"])
+def test_a_study_without_a_block_of_settings_has_a_page(study, tools, absent):
+    settings = tools.settings().model_copy(update=dict.fromkeys(absent.split()))
+    job = tools.job_of(study, settings, {name: study.inputs[name] for name in ("manifest", "quality", "series")})
+    run(job)
+    found = re.findall(r'<section id="(\w+)"', job.outputs["page"].read_text(encoding="utf-8"))
+    assert found == ["verdicts", "quality", "provenance"]
+
+
 def test_pictures_are_shown_only_where_the_study_allows(study, tools, text):
     assert text.count('class="thumb"') == 8
     assert 'class="thumb"' not in render(study, tools, thumbnails=False)[0]
