@@ -33,18 +33,21 @@ from decoders.report.words import (
     title,
 )
 
+_TITLE = "Fusion of MEG and fMRI"
 _MOST_ROWS = 40_000
 _COLUMNS = ("analysis", "region", "model", "time", "estimate", "ci_low", "ci_high", "p_corrected")
 
 
 def section(results: Results) -> Section:
     """Return the section on fusion."""
-    table = scored(results.table("fusion_table"))
-    table = table.assign(**{name: table[name].map(text) for name in ("analysis", "region", "model", "family")})
     lead = (
         "The RDM of the sensors at every moment is compared with the RDM of every region: when each place represents "
         "the stimuli as MEG does at that moment. Commonality: the part of this that a network's RDM shares."
     )
+    if results.settings.alignment is None:
+        return Section("fusion", _TITLE, lead, ())
+    table = scored(results.table("fusion_table"))
+    table = table.assign(**{name: table[name].map(text) for name in ("analysis", "region", "model", "family")})
     order = parts(
         (
             "MEG in time, fMRI in space",
@@ -54,7 +57,7 @@ def section(results: Results) -> Section:
         ("What the networks explain of it", [commonality_curves(results, table), window_bars(results, table)]),
         ("Tables", [significant_table(results, table)]),
     )
-    return Section("fusion", "Fusion of MEG and fMRI", lead, order)
+    return Section("fusion", _TITLE, lead, order)
 
 
 def left_out(results: Results) -> Notice | None:

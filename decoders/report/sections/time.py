@@ -16,6 +16,7 @@ from decoders.report.sections.time_curves import Curves, beyond_figure, curve_fi
 from decoders.report.sections.time_maps import generalisation_figure, rdm_strip, sensor_figure, sensor_notice
 from decoders.report.words import control_title, is_control, model_words, text, title
 
+_TITLE = "Alignment in time"
 _MOST_ROWS = 5000
 _MOST_DOTS = 48
 _MOST_ITEMS = 12
@@ -24,11 +25,13 @@ _NUMBERS = {"n_subjects": "subjects", "n_stimuli": "stimuli", "n_seeds": "seeds"
 
 def section(results: Results) -> Section:
     """Return the section on alignment in time."""
-    curves = curves_of(results)
     lead = (
         "Networks are compared with the RDM of the sensors at every moment after the onset. What is significant is "
         "corrected for the search over time; controls and the untrained network stand in every comparison."
     )
+    if results.settings.alignment is None:
+        return Section("time", _TITLE, lead, ())
+    curves = curves_of(results)
     order = parts(
         ("Representations over time", [left_out(results), rdm_strip(results)]),
         (
@@ -40,7 +43,7 @@ def section(results: Results) -> Section:
         ("Sensors", [sensor_notice(results), sensor_figure(results)]),
         ("Tables", [cluster_table(results), ceiling_table(results)]),
     )
-    return Section("time", "Alignment in time", lead, order)
+    return Section("time", _TITLE, lead, order)
 
 
 def _curve_figures(results: Results, curves: Curves) -> list[Figure | None]:

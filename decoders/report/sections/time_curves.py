@@ -93,8 +93,6 @@ def _curve(key: tuple[str, str], rows: pd.DataFrame) -> Curve:
 def _means(results: Results) -> pd.DataFrame:
     """Return the mean over subjects and seeds of every model at every time, by the first comparator."""
     table = results.table("time_scores")
-    if not len(table):
-        return pd.DataFrame(columns=["region", "model", "time", "estimate"])
     known = table[(table["comparator"].map(text) == comparator_of(results)) & np.isfinite(numbers(table, "time"))]
     parts = [known[column].map(text) for column in ("rule", "architecture", "layer", "size")]
     names = [_name(*part) for part in zip(*parts, strict=True)]
