@@ -58,6 +58,22 @@ def test_every_artefact_has_its_provenance(finished):
             assert record["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest(), path
 
 
+def _most_at_once(log):
+    """Return the largest number of jobs that ran at the same time."""
+    running = most = 0
+    for line in log.splitlines():
+        running += bool(re.match(r" +jobid: \d+$", line)) - line.startswith("Finished jobid:")
+        most = max(most, running)
+    assert running == 0
+    return most
+
+
+def test_no_more_jobs_run_at_once_than_there_are_cores(finished):
+    # Snakemake 9.10 to 9.16 forgets what single jobs take, and starts more and more of them at once.
+    log = min((finished.root / ".snakemake/log").glob("*.log"))
+    assert _most_at_once(log.read_text()) == 2
+
+
 def test_a_second_run_has_nothing_to_do(finished):
     assert finished.planned() == set()
 
