@@ -15,6 +15,7 @@ from decoders.stats.permutation import pair_indices
 MAX_NOISE_FEATURES = 2000
 # Degrees of freedom below which no noise is estimated from repeats.
 MIN_REPEATS = 10
+_BLOCK_FEATURES = 1024
 
 
 def check_patterns(patterns: NDArray[Any], conditions: Sequence[str], whose: str) -> None:
@@ -62,11 +63,16 @@ def correlation_rdm(patterns: NDArray[Any]) -> NDArray[np.float64]:
     array of shape (n_conditions * (n_conditions - 1) / 2,)
         In the order of scipy's squareform.
     """
-    centred = np.asarray(patterns, dtype=np.float64)
-    centred = centred - centred.mean(axis=1, keepdims=True)
-    centred /= np.sqrt((centred**2).sum(axis=1, keepdims=True))
-    rows, columns = pair_indices(len(centred))
-    return np.asarray(1.0 - (centred @ centred.T)[rows, columns])
+    values = np.asarray(patterns)
+    means = values.mean(axis=1, dtype=np.float64, keepdims=True)
+    products = np.zeros((len(values), len(values)))
+    # In blocks that stay in the cache, so that no centred copy of a wide layer is written to memory.
+    for start in range(0, values.shape[1], _BLOCK_FEATURES):
+        block = values[:, start : start + _BLOCK_FEATURES] - means
+        products += block @ block.T
+    size = np.sqrt(np.diagonal(products))
+    rows, columns = pair_indices(len(values))
+    return np.asarray(1.0 - products[rows, columns] / (size[rows] * size[columns]))
 
 
 def feature_rdm(features: NDArray[Any], conditions: Sequence[str], whose: str) -> NDArray[np.float64]:
