@@ -70,6 +70,7 @@ STAGES: dict[str, Stage] = {
     "estimate": Stage("decoders.signal.stage_estimate", ("preprocess",)),
     "text": Stage("decoders.stimuli.stage_text", ()),
     "pictures": Stage("decoders.stimuli.stage_pictures", ("data.root", "alignment.controls")),
+    "windows": Stage("decoders.stimuli.stage_windows", ("alignment.windows",)),
     "training-set": Stage("decoders.stimuli.stage_training", ("learning.training", "data.mirror", "seed")),
     "train": Stage(
         "decoders.learning.stage",
@@ -140,7 +141,7 @@ STAGES: dict[str, Stage] = {
     "across-group": Stage("decoders.decoding.stage_across_group", ("decoding.across", "seed")),
     "rdms": Stage(
         "decoders.alignment.stage_rdms",
-        ("alignment.recordings", "alignment.task", "alignment.regions", "alignment.rdm"),
+        tuple(f"alignment.{key}" for key in ("recordings", "task", "regions", "rdm", "windows")),
     ),
     "align": Stage(
         "decoders.alignment.stage",

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from decoders.alignment.contrasts import Model
 from decoders.alignment.rdm import feature_rdm
+from decoders.alignment.text_windows import window_features
 from decoders.errors import InputError, SettingsError
 from decoders.stats.permutation import pair_indices
 from decoders.store.arrays import read_arrays
@@ -38,7 +40,7 @@ class ModelRow:
     architecture, seed, layer : str
         Empty where they do not apply.
     size : str
-        Edge of the pictures in pixels, or ``native``.
+        Edge of the pictures in pixels, or ``native``; ``text`` of words.
     refused : str
         Why there is no RDM.
     ranked : bool
@@ -65,9 +67,17 @@ class ModelRow:
 
 @dataclass(frozen=True)
 class Stimuli:
-    """The recorded stimuli, and how to bring other orders into theirs."""
+    """The recorded stimuli, and how to bring other orders into theirs.
+
+    Attributes
+    ----------
+    names : list of str
+    windows : DataFrame or None
+        What the stimuli are where they are windows of stories (`decoders.stimuli.story_windows.story_windows`).
+    """
 
     names: list[str]
+    windows: pd.DataFrame | None = None
 
     def positions(self, others: Sequence[str], where: str | Path) -> NDArray[np.int64]:
         """Return where each recorded stimulus stands among `others`.
@@ -136,7 +146,8 @@ def network_rows(
     ----------
     features : Path
         Arrays ``<size>/<layer>`` (stimulus, unit), and the attribute ``stimuli`` with the names of their rows; no array
-        for a rule that is not supported. Features of words (word, unit) are passed over.
+        for a rule that is not supported. Features of words (word, unit) are pooled where the stimuli are windows of
+        text, and passed over where they are not; so are those of pictures where the stimuli are windows.
     card : mapping
         Card of the network: rule, architecture, seed, trained.
     stimuli : Stimuli
@@ -151,6 +162,8 @@ def network_rows(
         A layer with a constant pattern (dead units) is refused by name; the study goes on.
     """
     file = read_arrays(features)
+    if stimuli.windows is not None:
+        file = window_features(file, stimuli.windows, stimuli.names)
     shown = [name for name, array in file.arrays.items() if array.axes[:1] != ("word",)]
     if not shown:
         return []

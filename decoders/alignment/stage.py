@@ -28,7 +28,7 @@ from decoders.stage import Job
 from decoders.stats.permutation import label_permutations
 from decoders.stats.resampling import draw_counts
 from decoders.store.arrays import Array, read_arrays, write_arrays
-from decoders.store.tables import write_table
+from decoders.store.tables import read_table, write_table
 
 
 def score_table(models: Models, recorded: Sequence[Recorded], comparators: Sequence[str]) -> pd.DataFrame:
@@ -191,6 +191,8 @@ def run(job: Job) -> None:
     """Write scores.tsv, ceilings.tsv, inference.tsv, model_rdms.h5 and, where it is asked for, geometry.tsv."""
     settings = job.settings.alignment
     recorded, stimuli = read_recorded(str(job.input("rdms")))
+    if job.inputs.get("windows"):
+        stimuli = Stimuli(stimuli.names, read_table(job.input("windows"), ("name", "stimulus")))
     models = gather_models(job, stimuli)
     write_table(job.outputs["scores"], score_table(models, recorded, settings.comparators), "alignment_scores")
     write_table(job.outputs["ceilings"], ceiling_table(recorded, settings.comparators), "ceilings")

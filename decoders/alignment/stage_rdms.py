@@ -1,4 +1,4 @@
-"""Stage `rdms`: one RDM per subject and region, shipped by the data set or computed from trial estimates."""
+"""Stage `rdms`: one RDM per subject and region, shipped by the data set, or from trial estimates or text windows."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from decoders.alignment.models import Stimuli, reorder
 from decoders.alignment.rdm import recorded_rdm
 from decoders.alignment.regions import Trials, subject_trials
+from decoders.alignment.text_windows import window_trials
 from decoders.config import AlignmentSettings
 from decoders.data.manifest import Run, inside, read_manifest
 from decoders.errors import InputError
 from decoders.stage import Job
 from decoders.store.arrays import Array, write_arrays
 from decoders.store.recording import Recording, read_recording
+from decoders.store.tables import read_table
 
 METHODS = {
     "correlation": "1 - Pearson correlation of mean patterns",
@@ -159,6 +161,16 @@ def write_rdms(path: Path, collected: Collected, method: str) -> None:
     write_arrays(path, arrays, {"method": method, "excluded": collected.excluded})
 
 
+def _trials(job: Job) -> list[Recording]:
+    """Return the trial estimates, or one sample per window of the stories."""
+    settings = job.settings.alignment
+    if settings.recordings != "windows":
+        return [read_recording(path) for path in job.inputs.get("estimates", [])]
+    windows = read_table(job.input("windows"), ("name", "stimulus"))
+    # One run after the other: series in time are long.
+    return [window_trials(read_recording(path), windows, settings.windows.lag_s) for path in job.inputs["recordings"]]
+
+
 def run(job: Job) -> None:
     """Write rdms.h5."""
     settings = job.settings.alignment
@@ -167,9 +179,8 @@ def run(job: Job) -> None:
         collected = shipped_rdms(runs)
         method = "as the data set ships them"
     else:
-        recordings = [read_recording(path) for path in job.inputs.get("estimates", [])]
         roots = {run.subject: Path(run.root) for run in runs}
-        collected = estimated_rdms(recordings, settings, roots)
+        collected = estimated_rdms(_trials(job), settings, roots)
         method = METHODS[settings.rdm]
     for who, why in collected.excluded.items():
         job.log.warning("%s is left out: %s", who, why)

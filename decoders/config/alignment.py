@@ -71,12 +71,34 @@ class SearchlightSettings(Settings):
     n_permutations: int = Field(1000, ge=100, description="Random sign flips of the subjects' maps.")
 
 
+TextControl = Literal["word_rate", "word_length", "position", "nearness", "trigrams"]
+
+
+class WindowSettings(Settings):
+    """Windows of the stories that people heard, as the stimuli of alignment."""
+
+    seconds: Positive = Field(20.0, description="Length of a window in seconds of the story.")
+    gap_s: float = Field(
+        10.0, ge=0, description="Seconds between two windows, whose responses would overlap otherwise."
+    )
+    lag_s: float = Field(
+        5.0, ge=0, description="Seconds by which the response follows the words: volumes that start that much later."
+    )
+    controls: tuple[TextControl, ...] = Field(
+        ("word_rate", "word_length", "position", "nearness", "trigrams"),
+        description="Control RDMs of the windows.",
+    )
+
+
 class AlignmentSettings(Settings):
     """Comparison of networks with recordings by RSA (alignment.md)."""
 
-    recordings: Literal["rdms", "estimates", "none"] = Field(
+    recordings: Literal["rdms", "estimates", "windows", "none"] = Field(
         "estimates",
-        description="fMRI: RDMs that the data set ships, RDMs of our trial estimates, or none (MEG or EEG alone).",
+        description="fMRI: RDMs that the data set ships, of our trial estimates, of windows of the stories that people heard (text), or none (MEG or EEG alone).",
+    )
+    windows: WindowSettings | None = Field(
+        None, description="The windows (recordings: windows); an empty block takes the defaults."
     )
     task: str | None = Field(None, description="Task label of the runs (estimates); all when absent.")
     regions: dict[Name, str] = Field(
@@ -131,6 +153,18 @@ class AlignmentSettings(Settings):
             raise ValueError("alignment.recordings 'none' leaves nothing to compare: add the block 'time' (MEG or EEG)")
         if self.fusion and (self.time is None or self.recordings == "none"):
             raise ValueError("'fusion' needs fMRI (alignment.recordings) and MEG or EEG (the block 'time')")
+        return self
+
+    @model_validator(mode="after")
+    def _windows_where_they_are_compared(self) -> AlignmentSettings:
+        if (self.windows is None) == (self.recordings == "windows"):
+            raise ValueError(
+                "the block 'windows' and alignment.recordings 'windows' need each other ('windows: {}' takes the defaults)"
+            )
+        if self.windows and self.time:
+            raise ValueError("'time' compares pictures; alignment.recordings 'windows' compares text")
+        if self.windows and self.models:
+            raise ValueError("'models' have features of pictures; alignment.recordings 'windows' compares text")
         return self
 
     @model_validator(mode="after")

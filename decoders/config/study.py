@@ -44,6 +44,13 @@ class StudySettings(Settings):
         estimated = self.preprocess is not None and self.preprocess.estimates is not None
         if self.alignment and self.alignment.recordings == "estimates" and not estimated:
             raise ValueError("'alignment' from estimates needs 'preprocess' with 'estimates'")
+        if self.alignment and self.alignment.recordings == "windows":
+            if not self.preprocess:
+                raise ValueError("'alignment' of windows needs the block 'preprocess'")
+            if self.learning and self.learning.training.dataset != "text":
+                raise ValueError(
+                    "'alignment' of windows compares networks that read: set learning.training.dataset to 'text'"
+                )
         if self.alignment and self.alignment.searchlight and self.preprocess:
             kind = self.preprocess.representation
             if kind != "volume":

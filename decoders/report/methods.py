@@ -283,17 +283,28 @@ def _alignment(block: Any) -> str:
     correction = {"max": "the maximum statistic", "fdr": "the false discovery rate (Benjamini-Hochberg)"}[
         block.correction
     ]
-    rdms = (
-        "the RDMs that the data set ships" if block.recordings == "rdms" else f"{block.rdm} RDMs of the trial estimates"
-    )
+    rdms = {
+        "rdms": "the RDMs that the data set ships",
+        "windows": f"{block.rdm} RDMs of {_windows(block.windows)}",
+    }.get(block.recordings, f"{block.rdm} RDMs of the trial estimates")
+    controls = block.windows.controls if block.windows else block.controls
     return (
         f"Model RDMs (1 - Pearson) were compared with {rdms} per subject by "
         f"{comparator_words(block.comparators[0])}, beside "
-        f"{listed([control_title(name) for name in block.controls])} as controls. "
+        f"{listed([control_title(name) for name in controls])} as controls. "
         f"Uncertainty came from {block.n_bootstrap} bootstrap resamples over stimuli, subjects and seeds with the "
         "variance corrected for crossed factors (Schütt et al. 2023); "
         f"tests against chance permuted stimulus labels. Tests were corrected by {correction} within declared "
         f"families at {block.alpha:g}. Noise ceilings follow Nili et al. (2014)." + _searchlight(block)
+    )
+
+
+def _windows(windows: Any) -> str:
+    if windows is None:
+        return ""
+    return (
+        f"windows of the stories of {windows.seconds:g} s, {windows.gap_s:g} s apart (mean of the volumes that start "
+        f"in the window {windows.lag_s:g} s later; of networks, mean over the words that begin in it)"
     )
 
 

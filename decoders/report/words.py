@@ -21,6 +21,9 @@ _CONTROLS = {
     "gist": "GIST",
     "hog": "HOG",
     "word_rate": "word rate",
+    "word_length": "length of words",
+    "nearness": "nearness in time",
+    "trigrams": "letter trigrams",
     "sound_power": "sound power",
     "speech_seconds": "seconds of speech",
     "position": "place in the story",
@@ -159,8 +162,8 @@ def layer_words(layer: str) -> str:
 
 
 def size_words(size: str) -> str:
-    """Return the words for a picture size."""
-    return "" if not size else "native size" if size in ("0", "native") else f"{size} px"
+    """Return the words for a picture size; text has none."""
+    return "" if size in ("", "text") else "native size" if size in ("0", "native") else f"{size} px"
 
 
 def split(name: str) -> str:

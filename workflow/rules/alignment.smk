@@ -5,6 +5,7 @@ rule rdms:
     input:
         manifest=S("manifest.tsv"),
         estimates=estimates,
+        **told(),
     output:
         rdms=S("alignment/rdms.h5"),
     log:
@@ -50,12 +51,7 @@ rule align:
     input:
         rdms=S("alignment/rdms.h5"),
         time_rdms=S("alignment/time_rdms.h5") if FUSED else [],
-        pictures=S("stimuli/pictures.h5"),
-        labels=S("stimuli/pictures.tsv"),
-        controls=S("stimuli/control_rdms.h5"),
-        features=networks("features"),
-        card=networks("card"),
-        user=[model.path for model in STUDY.alignment.models] if STUDY.alignment else [],
+        **compared(),
     output:
         scores=S("alignment/scores.tsv"),
         ceilings=S("alignment/ceilings.tsv"),
@@ -79,12 +75,7 @@ rule searchlight_models:
     input:
         rdms=S("alignment/rdms.h5"),
         time_rdms=S("alignment/time_rdms.h5") if FUSED else [],
-        pictures=S("stimuli/pictures.h5"),
-        labels=S("stimuli/pictures.tsv"),
-        controls=S("stimuli/control_rdms.h5"),
-        features=networks("features"),
-        card=networks("card"),
-        user=[model.path for model in STUDY.alignment.models] if STUDY.alignment else [],
+        **compared(),
     output:
         models=S("alignment/searchlight/models.h5"),
     log:

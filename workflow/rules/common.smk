@@ -76,6 +76,9 @@ MAPS = ("gate", "encoding", "combined")
 # Regions and vertices have no place in an image: their maps are a table.
 ON_GRID = not STUDY.preprocess or STUDY.preprocess.representation == "volume"
 PICTURE_FILES = {"pictures": "pictures.h5", "labels": "pictures.tsv", "controls": "control_rdms.h5"}
+# Alignment with text: windows of stories are the stimuli.
+TOLD = STUDY.alignment.windows if STUDY.alignment else None
+WINDOW_FILES = {"windows": "windows.tsv", "controls": "window_control_rdms.h5"}
 ALIGNMENT_FILES = {
     "rdms": "rdms.h5",
     "alignment_scores": "scores.tsv",
@@ -134,14 +137,14 @@ def has_text():
     """Whether the study's recordings come with a text in time."""
     phantom = STUDY.data.phantom if STUDY.data.source == "phantom" else None
     heard = phantom and (phantom.story_subjects or (phantom.meg and phantom.meg.story_subjects))
-    return bool(ENCODING or VOXELS or SENSED or heard)
+    return bool(ENCODING or VOXELS or SENSED or TOLD or heard)
 
 
 def shown():
     """What of the study's stimuli the networks are shown after their training: pictures, or words where they read text."""
     if STUDY.learning and STUDY.learning.training.dataset == "text":
         return {"words": S("stimuli/words.tsv")} if has_text() else {}
-    return {"pictures": S("stimuli/pictures.h5")} if STUDY.alignment else {}
+    return {"pictures": S("stimuli/pictures.h5")} if STUDY.alignment and not TOLD else {}
 
 
 def text_files(text):
@@ -311,7 +314,7 @@ def map_files():
 
 
 def estimates(wildcards):
-    if STUDY.alignment.recordings == "rdms":
+    if STUDY.alignment.recordings != "estimates":
         return []
     return recordings(STUDY.alignment.task, kind="estimates")
 
@@ -321,12 +324,22 @@ def trials(wildcards):
     return recordings(TIMED.task, kind="estimates", sensors=True)
 
 
+def told():
+    """The windows of the stories, and the series in time that they are cut from."""
+    if not TOLD:
+        return {}
+    return {"windows": S("stimuli/windows.tsv"), "recordings": lambda wildcards: recordings(STUDY.alignment.task)}
+
+
+def stimulus_files():
+    """The stimuli of alignment and the RDMs of their controls: pictures, or windows of stories."""
+    return {part: S(f"stimuli/{file}") for part, file in (WINDOW_FILES if TOLD else PICTURE_FILES).items()}
+
+
 def compared():
-    """What recorded RDMs are compared with: pictures and their controls, networks, the user's own models."""
+    """What recorded RDMs are compared with: stimuli and their controls, networks, the user's own models."""
     return {
-        "pictures": S("stimuli/pictures.h5"),
-        "labels": S("stimuli/pictures.tsv"),
-        "controls": S("stimuli/control_rdms.h5"),
+        **stimulus_files(),
         "features": networks("features"),
         "card": networks("card"),
         "user": [model.path for model in STUDY.alignment.models] if STUDY.alignment else [],
@@ -395,7 +408,7 @@ def recorded_files():
     def of_cell(path):
         return lambda wildcards: path if wildcards.cell == RECORDED else []
 
-    return {"rdms": of_cell(S("alignment/rdms.h5")), "controls": of_cell(S("stimuli/control_rdms.h5"))}
+    return {"rdms": of_cell(S("alignment/rdms.h5")), "controls": of_cell(stimulus_files()["controls"])}
 
 
 def page_inputs():
@@ -403,14 +416,13 @@ def page_inputs():
     inputs = {"manifest": S("manifest.tsv"), "verdicts": S("verdicts.tsv")}
     if STUDY.preprocess:
         inputs |= {"quality": S("preprocessed/quality.tsv"), "series": S("preprocessed/quality.h5")}
-    if ENCODING or VOXELS or SENSED:
+    if ENCODING or VOXELS or SENSED or TOLD:
         inputs |= {"words": S("stimuli/words.tsv")}
     if STUDY.learning:
         inputs |= {part: S(f"networks/{part}.tsv") for part in ("networks", "plausibility")}
         inputs |= {part: networks(part) for part in ("card", "curves")}
     if STUDY.alignment:
-        inputs |= {part: S(f"stimuli/{file}") for part, file in PICTURE_FILES.items()}
-        inputs |= encoding_files()
+        inputs |= stimulus_files() | encoding_files()
     if IMAGED:
         inputs |= {part: S(f"alignment/{file}") for part, file in ALIGNMENT_FILES.items()}
     if TIMED:

@@ -40,6 +40,25 @@ rule pictures:
         "corticode pictures {params.io} --settings {params.settings:q} --log {log:q}"
 
 
+rule windows:
+    input:
+        words=S("stimuli/words.tsv"),
+    output:
+        windows=S("stimuli/windows.tsv"),
+        controls=S("stimuli/window_control_rdms.h5"),
+    log:
+        S("logs/windows.log"),
+    params:
+        settings=settings("windows"),
+        source=source("windows"),
+        io=io,
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "corticode windows {params.io} --settings {params.settings:q} --log {log:q}"
+
+
 rule training_set:
     input:
         **({"bids": S("bids")} if STUDY.data.source == "phantom" else {}),

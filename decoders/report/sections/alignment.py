@@ -16,7 +16,7 @@ from decoders.report.heat import matrix
 from decoders.report.ranking import ranking_sentences
 from decoders.report.read import Results
 from decoders.report.sections.geometry import geometry_figure
-from decoders.report.sections.rdms import rdm_figure, stimuli_table
+from decoders.report.sections.rdms import rdm_figure, stimuli_table, windows_table
 from decoders.report.sections.searchlight import peaks_table, searchlight_maps, searchlight_notice
 from decoders.report.words import (
     ModelName,
@@ -39,12 +39,14 @@ _LINES = ("untrained",)
 def section(results: Results) -> Section:
     """Return the section on alignment."""
     inference = scored(results.table("inference"))
+    what = "counts and places of the words" if len(results.table("windows")) else "features of the pictures"
     lead = (
         "Every model is compared with every subject's RDM; intervals resample stimuli, subjects and seeds at once. "
-        "Controls (features of the pictures, no learning) and the untrained network stand in every comparison."
+        f"Controls ({what}, no learning) and the untrained network stand in every comparison."
     )
+    shown = [rdm_figure(results), geometry_figure(results), stimuli_table(results), windows_table(results)]
     order = parts(
-        ("Representational dissimilarity", [rdm_figure(results), geometry_figure(results), stimuli_table(results)]),
+        ("Representational dissimilarity", shown),
         ("Rules and regions", [_not_ranked(results), score_bars(results, inference), _definitions(results)]),
         ("Encoding", _encoding(results)),
         ("Paired differences", [_ranking(results, inference), _differences(inference)]),

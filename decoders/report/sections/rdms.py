@@ -14,6 +14,7 @@ from decoders.report.images import data_uri
 from decoders.report.read import Results
 from decoders.report.svg import escape
 from decoders.report.words import parse_model, text
+from decoders.stimuli.story_windows import words_within
 
 _MOST_HOVERED = 200
 
@@ -73,6 +74,27 @@ def _pair_data(labels: Sequence[str], rdms: Sequence[tuple[str, Floats]]) -> Dat
     names = ("stimulus_a", "stimulus_b", *(name for name, _ in rdms))
     cells = zip([labels[i] for i in rows], [labels[j] for j in columns], *values, strict=True)
     return Data(names, [tuple(row) for row in cells])
+
+
+def windows_table(results: Results) -> Table | None:
+    """Return the windows of the stories and what is said in them, where text is compared."""
+    windows, words = results.table("windows"), results.table("words")
+    if not len(windows) or not len(words):
+        return None
+    recorded = results.first("rdms")
+    if recorded is not None:
+        windows = windows[windows["name"].isin([text(name) for name in recorded["stimuli"]])]
+    onsets = words["onset"].to_numpy(dtype=float)
+    inside = words_within(windows, words["stimulus"].map(text).tolist(), onsets)
+    written = words["word"].map(text).to_numpy(dtype=object)
+    said = [" ".join(written[row]) for row in inside]
+    caption = (
+        f"The {len(windows)} windows, in the order of the matrices, with the words that begin in them. Windows of one "
+        "story follow each other: what drifts slowly makes neighbours alike, as the control 'nearness in time' has it."
+    )
+    data = Data.of(windows.assign(words=said))
+    labels = {"onset": "onset (s)", "duration": "duration (s)", "n_words": "words", "words": "text"}
+    return Table("windows", "Windows", caption, data, labels, first=8)
 
 
 def stimuli_table(results: Results) -> Table | None:
