@@ -15,7 +15,7 @@ demo: .venv/.base
 
 test: lint
 	$(BIN)/python -m pytest -n $(CORES) --dist worksteal -m "not workflow"
-	$(BIN)/python -m pytest -m workflow
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m workflow
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -90,7 +90,8 @@ def windows_table(results: Results) -> Table | None:
     said = [" ".join(written[row]) for row in inside]
     caption = (
         f"The {len(windows)} windows, in the order of the matrices, with the words that begin in them. Windows of one "
-        "story follow each other: what drifts slowly makes neighbours alike, as the control 'nearness in time' has it."
+        "story follow each other: what drifts slowly makes neighbours alike, as the control 'nearness in time' has it. "
+        "Tests against chance take windows as independent; read them beside that control and the partial scores."
     )
     data = Data.of(windows.assign(words=said))
     labels = {"onset": "onset (s)", "duration": "duration (s)", "n_words": "words", "words": "text"}
