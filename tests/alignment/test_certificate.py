@@ -12,7 +12,7 @@ from decoders import cli
 from decoders.alignment.certificate import cells, layout, recorded, verb
 from decoders.alignment.certificate.cells import CELLS, Cell, certify_cell
 from decoders.alignment.certificate.certificate import n_studies, noticed, plan_of, require, sentence, summary, table
-from decoders.alignment.certificate.findings import Finding, exact_interval, judged, rate
+from decoders.alignment.certificate.findings import Finding, exact_interval, judged, pooled, rate
 from decoders.alignment.certificate.layout import DESIGNS, LAYOUT, RECORDED, Size, cell_names
 from decoders.alignment.certificate.populations import Population
 from decoders.alignment.certificate.recorded import certify_recorded
@@ -76,6 +76,25 @@ def test_many_checks_are_judged_together():
     assert all(found.passed for found in judged([edge, *[finding(100)] * 99]))
 
 
+def test_sizes_of_a_design_are_pooled():
+    sizes = [
+        rate("wrong", "nothing", f"size {i}", [True] * k + [False] * (2000 - k), "at most", 0.05)
+        for i, k in enumerate((118, 120, 119, 121))
+    ]
+    other = [
+        rate("power", "nothing", "size 0", [True, False], "none", 0.05),
+        rate("wrong", "equal", "size 0", [False] * 9, "at most", 0.05),
+    ]
+    (together,) = pooled([*sizes, *other])
+    assert (together.k, together.n, together.size) == (478, 8000, "all 4 sizes")
+    assert (together.low, together.high) == exact_interval(478, 8000)
+    # What no size shows by itself is seen in all of them.
+    checks = judged([*sizes, *other, together])
+    assert [check.verdict for check in checks if check.design == "nothing" and check.bound != "none"] == [
+        "passed"
+    ] * 4 + ["FAILED"]
+
+
 def test_small_p_of_a_uniformity_test_fails():
     p = Finding("ks", "nothing", "small", 1e-6, 1e-6, 1e-6, "p", 0.05, 100, 0)
     assert judged([p])[0].verdict == "FAILED"
@@ -83,11 +102,11 @@ def test_small_p_of_a_uniformity_test_fails():
 
 
 def test_the_sentence_names_what_is_broken():
-    good = summary([finding(100), finding(40)], "full", PLAN)
+    good = summary([finding(100), replace(finding(40), design="equal")], "full", PLAN)
     assert good["passed"]
     assert good["sentence"].startswith("All 2 bounds hold; 1 of them")
     require(good)
-    bad = summary([finding(100), finding(300)], "full", PLAN)
+    bad = summary([replace(finding(100), design="equal"), finding(300)], "full", PLAN)
     assert not bad["passed"]
     with pytest.raises(CorticodeError, match=r"1 of 2 bounds are broken: x \(nothing; small\): 0.150"):
         require(bad)

@@ -34,6 +34,23 @@ def test_the_maximum_controls_the_family():
     assert (np.array([permutation_p(row, null) for row in observed]) <= 0.05).any(axis=1).mean() > 0.2
 
 
+def _studentised_by_the_null_alone(observed, null):
+    """The named bug: the observed values have no part in what they are scaled by."""
+    scaled = (null - null.mean(axis=0)) / null.std(axis=0)
+    value = (observed - null.mean(axis=0)) / null.std(axis=0)
+    return permutation_p(value, scaled.max(axis=1)[:, None])
+
+
+def test_the_family_wise_rate_is_exact_with_few_permutations():
+    rng = np.random.default_rng(0)
+    families = rng.standard_t(5, (4000, 20, 6)) * np.linspace(1, 5, 6)
+    wrong = [(max_statistic(rows[0], rows[1:]) <= 0.05).any() for rows in families]
+    # Of 20 exchangeable rows the first holds the largest value in one of 20 families.
+    assert stats.binomtest(sum(wrong), 4000, 0.05).pvalue > 0.001
+    bug = [(_studentised_by_the_null_alone(rows[0], rows[1:]) <= 0.05).any() for rows in families]
+    assert stats.binomtest(sum(bug), 4000, 0.05, "greater").pvalue < 1e-6
+
+
 def test_a_wide_null_does_not_hide_the_others():
     null = np.random.default_rng(0).standard_normal((999, 2)) * [1, 100]
     assert max_statistic(np.array([6.0, 0.0]), null)[0] <= 0.01

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from decoders.alignment.certificate.findings import FALSE_ALARMS, Finding, exact_interval, judged
+from decoders.alignment.certificate.findings import FALSE_ALARMS, TOGETHER, Finding, exact_interval, judged, pooled
 from decoders.alignment.inference import Plan
 from decoders.config import CertificateSettings
 from decoders.errors import CorticodeError
@@ -35,18 +35,18 @@ def summary(findings: Sequence[Finding], mode: str, plan: Plan) -> dict[str, Any
     Parameters
     ----------
     findings : sequence of Finding
-        Of all cells; judged here, together.
+        Of all cells; judged here, together, and pooled over the sizes of a design.
     mode : str
     plan : Plan
     """
-    checks = judged(findings)
+    checks = judged([*findings, *pooled(findings)])
     return {
         "passed": all(check.passed for check in checks),
         "mode": mode,
         "comparator": plan.comparator,
         "correction": plan.correction,
         "n_resamples": plan.n_resamples,
-        "n_studies": max(check.n for check in checks),
+        "n_studies": max(finding.n for finding in findings),
         "checks": [check.as_dict() for check in checks],
         "sentence": sentence(checks),
     }
@@ -64,7 +64,7 @@ def sentence(checks: Sequence[Finding]) -> str:
     words = (
         f"All {len(bounded)} bounds hold; {safe} of them with a rate that is wholly on the safe side (conservative)."
     )
-    n = max((check.n for check in bounded), default=0)
+    n = max((check.n for check in bounded if not check.size.startswith(TOGETHER)), default=0)
     return (
         f"{words} With {n} studies of a kind, a rate of wrong findings of {noticed(n, len(bounded)):.0%} would be seen."
     )

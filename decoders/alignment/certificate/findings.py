@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 Bound = Literal["at most", "at least", "p", "none"]
 FALSE_ALARMS = 0.05
+TOGETHER = "all"
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,32 @@ def rate(name: str, design: str, size: str, happened: Sequence[bool], bound: Bou
     k, n = sum(map(bool, happened)), len(happened)
     low, high = exact_interval(k, n)
     return Finding(name, design, size, k / n, low, high, bound, limit, n, k)
+
+
+def pooled(findings: Sequence[Finding]) -> list[Finding]:
+    """Return the rates of a design over all sizes together: an error that is small in each shows in their sum.
+
+    Parameters
+    ----------
+    findings : sequence of Finding
+        Of all cells.
+
+    Returns
+    -------
+    list of Finding
+        One for each bounded rate that was counted in two or more sizes of a design.
+    """
+    groups: dict[tuple[str, str, Bound, float], list[Finding]] = {}
+    for finding in findings:
+        if finding.bound in ("at most", "at least"):
+            groups.setdefault((finding.name, finding.design, finding.bound, finding.limit), []).append(finding)
+    found = []
+    for (name, design, bound, limit), parts in groups.items():
+        if len(parts) > 1:
+            k, n = sum(part.k for part in parts), sum(part.n for part in parts)
+            low, high = exact_interval(k, n)
+            found.append(Finding(name, design, f"{TOGETHER} {len(parts)} sizes", k / n, low, high, bound, limit, n, k))
+    return found
 
 
 def judged(findings: Sequence[Finding]) -> list[Finding]:
