@@ -148,7 +148,10 @@ def test_figures_download_as_png_and_data(watched):
 
 def test_the_data_stand_beside_the_figure(watched):
     watched.page.click("#fig-differences summary")
-    assert watched.page.locator("#fig-differences .numbers tbody tr").count() == 120
+    rows = watched.page.locator("#fig-differences .numbers tbody tr")
+    # The browser tells of the opening when it has time to.
+    rows.first.wait_for()
+    assert rows.count() == 120
 
 
 def test_variants_of_a_figure_change(watched):
