@@ -283,13 +283,9 @@ def _alignment(block: Any) -> str:
     correction = {"max": "the maximum statistic", "fdr": "the false discovery rate (Benjamini-Hochberg)"}[
         block.correction
     ]
-    rdms = {
-        "rdms": "the RDMs that the data set ships",
-        "windows": f"{block.rdm} RDMs of {_windows(block.windows)}",
-    }.get(block.recordings, f"{block.rdm} RDMs of the trial estimates")
     controls = block.windows.controls if block.windows else block.controls
     return (
-        f"Model RDMs (1 - Pearson) were compared with {rdms} per subject by "
+        f"Model RDMs (1 - Pearson) were compared with {_recorded(block)} per subject by "
         f"{comparator_words(block.comparators[0])}, beside "
         f"{listed([control_title(name) for name in controls])} as controls. "
         f"Uncertainty came from {block.n_bootstrap} bootstrap resamples over stimuli, subjects and seeds with the "
@@ -299,12 +295,16 @@ def _alignment(block: Any) -> str:
     )
 
 
-def _windows(windows: Any) -> str:
-    if windows is None:
-        return ""
+def _recorded(block: Any) -> str:
+    if block.recordings == "rdms":
+        return "the RDMs that the data set ships"
+    if not block.windows:
+        return f"{block.rdm} RDMs of the trial estimates"
+    windows = block.windows
     return (
-        f"windows of the stories of {windows.seconds:g} s, {windows.gap_s:g} s apart (mean of the volumes that start "
-        f"in the window {windows.lag_s:g} s later; of networks, mean over the words that begin in it)"
+        f"{block.rdm} RDMs of windows of the stories of {windows.seconds:g} s, {windows.gap_s:g} s apart (mean of "
+        f"the volumes that start in the window {windows.lag_s:g} s later; of networks, mean over the words that begin "
+        "in it)"
     )
 
 

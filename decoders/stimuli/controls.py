@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from decoders.errors import InputError
 from decoders.stimuli.filters import gabor_energy, grey, grid_means, normalised, wavelengths
 from decoders.stimuli.images import Pictures
+from decoders.store.arrays import Array, write_arrays
 
 WHITE = 0.97
 Features = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
@@ -64,6 +66,16 @@ def control_rdms(pictures: Pictures, names: Sequence[str]) -> list[ControlRDM]:
         A category model without its column of labels.
     """
     return [_control(pictures, name) for name in names]
+
+
+def write_controls(path: Path, names: Array, controls: Sequence[ControlRDM]) -> None:
+    """Write control RDMs: an array per control, ``names`` of their stimuli, definitions and refusals as attributes."""
+    arrays = {"names": names, **{control.name: Array(control.rdm, ("pair",)) for control in controls}}
+    attributes = {
+        "definitions": {control.name: control.definition for control in controls},
+        "refused": {control.name: control.refused for control in controls if control.refused},
+    }
+    write_arrays(path, arrays, attributes)
 
 
 def _control(pictures: Pictures, name: str) -> ControlRDM:

@@ -10,7 +10,7 @@ import numpy as np
 from decoders.data.manifest import Run, read_manifest
 from decoders.errors import InputError
 from decoders.stage import Job
-from decoders.stimuli.controls import ControlRDM, control_rdms
+from decoders.stimuli.controls import ControlRDM, control_rdms, write_controls
 from decoders.stimuli.images import Pictures, find_pictures
 from decoders.store.arrays import Array, write_arrays
 from decoders.store.tables import write_table
@@ -51,13 +51,7 @@ def run(job: Job) -> None:
     axes = ("picture", "row", "column", "channel")
     write_arrays(job.outputs["pictures"], {"pictures": Array(pictures.values, axes), "names": names})
     write_table(job.outputs["labels"], pictures.labels)
-    controls = _controls(job, pictures)
-    arrays = {"names": names, **{control.name: Array(control.rdm, ("pair",)) for control in controls}}
-    attributes = {
-        "definitions": {control.name: control.definition for control in controls},
-        "refused": {control.name: control.refused for control in controls if control.refused},
-    }
-    write_arrays(job.outputs["controls"], arrays, attributes)
+    write_controls(job.outputs["controls"], names, _controls(job, pictures))
 
 
 def _controls(job: Job, pictures: Pictures) -> list[ControlRDM]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from decoders.stage import Job
+from decoders.stimuli.controls import write_controls
 from decoders.stimuli.story_windows import story_windows, window_controls
-from decoders.store.arrays import Array, write_arrays
+from decoders.store.arrays import Array
 from decoders.store.tables import read_table, write_table
 
 
@@ -15,10 +16,7 @@ def run(job: Job) -> None:
     words = read_table(job.input("words"), ("stimulus", "word", "text"))
     settings = job.settings.alignment.windows
     windows = story_windows(words, settings.seconds, settings.gap_s)
-    controls = window_controls(windows, words, settings.controls)
     write_table(job.outputs["windows"], windows)
     names = Array(np.array(windows["name"].tolist(), dtype=object), ("window",))
-    arrays = {"names": names, **{control.name: Array(control.rdm, ("pair",)) for control in controls}}
-    definitions = {control.name: control.definition for control in controls}
-    write_arrays(job.outputs["controls"], arrays, {"definitions": definitions})
+    write_controls(job.outputs["controls"], names, window_controls(windows, words, settings.controls))
     job.log.info("%d windows in %d stories", len(windows), windows["stimulus"].nunique())

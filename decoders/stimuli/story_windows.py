@@ -49,18 +49,20 @@ def story_windows(words: pd.DataFrame, seconds: float, gap_s: float) -> pd.DataF
     """
     rows = []
     for stimulus, told in words.groupby("stimulus", sort=True):
-        onsets, end = told["onset"].to_numpy(dtype=float), float((told["onset"] + told["duration"]).max())
-        for start in np.arange(0.0, max(end - seconds, 0.0) + 1e-6, seconds + gap_s):
-            n_words = int(((onsets >= start) & (onsets < start + seconds)).sum())
-            if n_words >= _LEAST_WORDS and start + seconds <= end + 1e-6:
-                # Minutes and seconds of equal length: sorted names are in the order of time.
-                name = f"{stimulus} {int(start // 60):03d}:{start % 60:04.1f}"
-                rows.append((name, str(stimulus), float(start), float(seconds), n_words))
-    if len(rows) < 3:
-        found = f"{len(rows)} of {seconds:g} s in {words['stimulus'].nunique()} stories"
+        end = float((told["onset"] + told["duration"]).max())
+        for start in np.arange(0.0, end - seconds + 1e-6, seconds + gap_s):
+            # Minutes and seconds of equal length: sorted names are in the order of time.
+            name = f"{stimulus} {int(start // 60):03d}:{start % 60:04.1f}"
+            rows.append((name, str(stimulus), float(start), float(seconds)))
+    windows = pd.DataFrame(rows, columns=["name", "stimulus", "onset", "duration"])
+    inside = words_within(windows, words["stimulus"].tolist(), words["onset"].to_numpy(dtype=float))
+    windows = windows.assign(n_words=inside.sum(axis=1))
+    windows = windows[windows["n_words"] >= _LEAST_WORDS].reset_index(drop=True)
+    if len(windows) < 3:
+        found = f"{len(windows)} of {seconds:g} s in {words['stimulus'].nunique()} stories"
         remedy = "Set shorter alignment.windows.seconds or a shorter gap_s."
         raise InputError("three or more windows with words", found, "the words of the stories", remedy)
-    return pd.DataFrame(rows, columns=["name", "stimulus", "onset", "duration", "n_words"])
+    return windows
 
 
 def words_within(windows: pd.DataFrame, stimuli: Sequence[str], onsets: NDArray[np.float64]) -> NDArray[np.bool_]:

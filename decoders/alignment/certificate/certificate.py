@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from decoders.alignment.certificate.findings import FALSE_ALARMS, TOGETHER, Finding, exact_interval, judged, pooled
+from decoders.alignment.certificate.findings import FALSE_ALARMS, Finding, exact_interval, judged, pooled
 from decoders.alignment.inference import Plan
 from decoders.config import CertificateSettings
 from decoders.errors import CorticodeError
@@ -64,7 +64,7 @@ def sentence(checks: Sequence[Finding]) -> str:
     words = (
         f"All {len(bounded)} bounds hold; {safe} of them with a rate that is wholly on the safe side (conservative)."
     )
-    n = max((check.n for check in bounded if not check.size.startswith(TOGETHER)), default=0)
+    n = max((check.n for check in bounded if not check.is_pooled), default=0)
     return (
         f"{words} With {n} studies of a kind, a rate of wrong findings of {noticed(n, len(bounded)):.0%} would be seen."
     )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 Bound = Literal["at most", "at least", "p", "none"]
 FALSE_ALARMS = 0.05
-TOGETHER = "all"
+_TOGETHER = "all"
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ class Finding:
         low, high = exact_interval(self.k, self.n, FALSE_ALARMS / max(n_checks, 1))
         beyond = low > self.limit if self.bound == "at most" else high < self.limit
         return replace(self, passed=not beyond)
+
+    @property
+    def is_pooled(self) -> bool:
+        """Whether it is a rate over several sizes, whose studies are counted there already."""
+        return self.size.startswith(_TOGETHER)
 
     @property
     def sentence(self) -> str:
@@ -132,7 +137,7 @@ def pooled(findings: Sequence[Finding]) -> list[Finding]:
         if len(parts) > 1:
             k, n = sum(part.k for part in parts), sum(part.n for part in parts)
             low, high = exact_interval(k, n)
-            found.append(Finding(name, design, f"{TOGETHER} {len(parts)} sizes", k / n, low, high, bound, limit, n, k))
+            found.append(Finding(name, design, f"{_TOGETHER} {len(parts)} sizes", k / n, low, high, bound, limit, n, k))
     return found
 
 
