@@ -1,4 +1,4 @@
-"""Figures of the reference numbers on real pictures: one seed here, all of them in benchmarks/bench_learning_rules.py."""
+"""Figures of the reference numbers on real pictures: one seed here, all of them in config/studies/objects92.yaml."""
 
 import numpy as np
 import pytest
