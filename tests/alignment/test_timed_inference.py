@@ -278,8 +278,22 @@ def test_latencies_of_a_line_and_of_a_parabola_are_exact(onset):
     assert onset_times(ramp[None], times, 0, 100)[0] == pytest.approx(onset, abs=1e-9)
     parabola = 1 - ((times - onset) / 0.2) ** 2
     assert peak_times(parabola[None], times, 0, 100)[0] == pytest.approx(onset, abs=1e-9)
+    three = np.array([0.0, 0.2, 0.8, 1.0, 0.7, 0.1])
+    assert peak_times(three[None], np.arange(6.0), 0, 6)[0] == pytest.approx(2.9)
     # Mutation: without the square root the line through the squares meets zero late.
     assert onset_times((ramp**2)[None], times, 0, 100)[0] > onset + 0.01
+
+
+def test_the_peak_of_a_skewed_course_is_not_late():
+    times, peak = np.arange(100) / 250, 0.1234
+    u = (times - peak) / 0.2
+    cubic = 1 - u**2 + 0.9 * u**3
+    courses = np.stack([cubic, np.where(times > 0.3, 0, cubic)])
+    assert peak_times(courses, times, 0, 60) == pytest.approx(peak, abs=1e-9)
+    # Mutation: the vertex of a parabola through the same points is late.
+    top = cubic[:60] >= 0.9
+    _, slope, bend = np.polynomial.polynomial.polyfit(times[:60][top] - peak, cubic[:60][top], 2)
+    assert -slope / (2 * bend) > 0.002
 
 
 def test_intervals_hold_the_spread_over_subjects():

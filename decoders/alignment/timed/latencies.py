@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 LOW, HIGH = 0.4, 0.8
-# Points around the largest one that lie above this share of it are fitted by a parabola.
+# Points around the largest one that lie above this share of it are fitted by a cubic: responses rise faster than they
+# fall, and the vertex of a parabola, which cannot be skewed, would be late.
 TOP = 0.9
 
 
@@ -56,8 +57,8 @@ def peak_times(courses: NDArray[np.float64], times: NDArray[np.float64], start: 
     Returns
     -------
     array of shape (n_courses,)
-        Vertex of the parabola through the contiguous points above `TOP` of the largest one; the largest point itself
-        where the parabola has no maximum among them.
+        Maximum of the cubic through the contiguous points above `TOP` of the largest one (of the parabola through
+        three of them); the largest point itself where it has no maximum among them.
     """
     n = courses.shape[1]
     peak = start + np.argmax(courses[:, start:stop], axis=1)
@@ -68,18 +69,26 @@ def peak_times(courses: NDArray[np.float64], times: NDArray[np.float64], start: 
     first = np.where(low & (place < peak[:, None]), place, -1).max(axis=1) + 1
     last = np.where(low & (place > peak[:, None]), place, n).min(axis=1) - 1
     first, last = np.minimum(first, np.maximum(peak - 1, 0)), np.maximum(last, np.minimum(peak + 1, n - 1))
-    weight = ((place >= first[:, None]) & (place <= last[:, None])).astype(np.float64)
-    offset = (place - peak[:, None]).astype(np.float64)
-    design = np.stack([np.ones_like(offset), offset, offset**2], axis=2) * np.sqrt(weight)[:, :, None]
-    values = (np.sqrt(weight) * courses)[:, :, None]
-    fitted = np.linalg.pinv(design.transpose(0, 2, 1) @ design) @ (design.transpose(0, 2, 1) @ values)
-    slope, bend = fitted[:, 1, 0], fitted[:, 2, 0]
+    found = np.where(largest > 0, peak + _vertex(courses, peak, first, last), np.nan)
+    return np.asarray(times[0] + (times[-1] - times[0]) / (n - 1) * found)
+
+
+def _vertex(
+    courses: NDArray[np.float64], peak: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Return the maximum of each cubic through points first to last, in samples after the peak; 0 without one."""
+    place, width = np.arange(courses.shape[1]), np.maximum(last - first, 1)
+    within = (place >= first[:, None]) & (place <= last[:, None])
+    u = np.where(within, (place - peak[:, None]) / width[:, None], 0.0)
+    # Three points are those of a parabola.
+    design = np.stack([within, u, u**2, u**3 * (width > 2)[:, None]], axis=2)
+    values = np.where(within, courses, 0.0)[:, :, None]
+    normal = design.transpose(0, 2, 1) @ design
+    _, slope, bend, skew = (np.linalg.pinv(normal, hermitian=True) @ (design.transpose(0, 2, 1) @ values))[..., 0].T
+    root = bend**2 - 3 * slope * skew
     with np.errstate(divide="ignore", invalid="ignore"):
-        vertex = -slope / (2 * bend)
-    usable = (bend < 0) & (vertex >= first - peak) & (vertex <= last - peak)
-    step = (times[-1] - times[0]) / (n - 1)
-    found = times[peak] + step * np.where(usable, vertex, 0.0)
-    return np.asarray(np.where(largest > 0, found, np.nan))
+        vertex = width * slope / (np.sqrt(root) - bend)
+    return np.where((vertex >= first - peak) & (vertex <= last - peak), vertex, 0.0)
 
 
 def onset_times(courses: NDArray[np.float64], times: NDArray[np.float64], start: int, stop: int) -> NDArray[np.float64]:
