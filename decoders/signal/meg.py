@@ -230,7 +230,7 @@ def _kept_info(info: Any, kept: list[int], maxwell: Any) -> Any:
     with info._unlock():
         info["projs"] = []
         if "destination" in maxwell.options:
-            info["dev_head_t"] = mne.transforms.Transform("meg", "head", maxwell.options["destination"])
+            info["dev_head_t"] = maxwell.options["destination"]
     return info
 
 

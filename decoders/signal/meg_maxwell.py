@@ -124,6 +124,8 @@ def _say_none(raw: Any, settings: MegSettings, where: object, steps: Steps) -> N
 
 def _frame(info: Any, reference: Any, steps: Steps) -> dict[str, Any]:
     """Return origin and frame: the centre of the head's sphere, or of the helmet where the head's place is unknown."""
+    import mne
+
     if info["dev_head_t"] is None:
         steps.warn("the place of the head is not in the file: the Maxwell filter works around the centre of the helmet")
         return {"coord_frame": "meg", "origin": (0.0, 0.0, 0.0)}
@@ -133,7 +135,7 @@ def _frame(info: Any, reference: Any, steps: Steps) -> dict[str, Any]:
         steps.warn(f"{len(points)} points of the head's shape: the Maxwell filter takes the origin (0, 0, 40 mm)")
         options["origin"] = (0.0, 0.0, 0.04)
     if reference is not None:
-        options["destination"] = np.array(reference["trans"])
+        options["destination"] = mne.transforms.Transform("meg", "head", np.array(reference["trans"]))
     return options
 
 

@@ -52,11 +52,11 @@ def head_shape() -> Any:
     )
 
 
-def field_of(places: Any, directions: Any) -> np.ndarray:
-    """Field of current dipoles in a sphere, (306, n), T and T/m per Am."""
+def field_of(places: Any, directions: Any, device_to_head: Any = None) -> np.ndarray:
+    """Field of current dipoles in a sphere, (306, n), T and T/m per Am; by default the helmet's frame is the head's."""
     info = helmet().copy()
     with info._unlock():
-        info["dev_head_t"] = mne.transforms.Transform("meg", "head", np.eye(4))
+        info["dev_head_t"] = mne.transforms.Transform("meg", "head", device_to_head)
     places, directions = np.atleast_2d(places).astype(float), np.atleast_2d(directions).astype(float)
     n = len(places)
     dipole = mne.Dipole(np.arange(n) / 10.0, places, np.ones(n), directions, np.full(n, 100.0), verbose="ERROR")

@@ -68,6 +68,23 @@ def test_windows_in_time_are_those_of_mne_chunk_by_chunk(raw, monkeypatch):
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-17)
 
 
+def test_a_later_run_is_moved_to_where_the_head_was_in_the_first(raw):
+    # The same dipole, in head coordinates, seen by a helmet in which the head lies 12 mm farther to the right.
+    place, direction = [[0.03, 0.02, 0.08]], [[0.0, 1.0, 0.2]]
+    first, later = raw.info, raw.info.copy()
+    moved = np.array(first["dev_head_t"]["trans"])
+    moved[0, 3] += 0.012
+    with later._unlock():
+        later["dev_head_t"] = mne.transforms.Transform("meg", "head", moved)
+    before, after = (made.field_of(place, direction, info["dev_head_t"]["trans"])[:, 0] for info in (first, later))
+    there = mne.io.RawArray(after[:, None].repeat(raw.n_times, axis=1), later, verbose="ERROR")
+    filters = [plan(there, RUN, MegSettings(), reference, Steps("x")) for reference in (first["dev_head_t"], None)]
+    errors = [np.linalg.norm(operator(later, one) @ after - before) / np.linalg.norm(before) for one in filters]
+    assert errors[0] < 0.2
+    # bug: without the place of the first run the field stays where it is
+    assert errors[1] > 2 * errors[0]
+
+
 def test_what_is_missing_is_said_not_silent(raw):
     steps = Steps("x")
     found = plan(raw, RUN, MegSettings(), None, steps)
