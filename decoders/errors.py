@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 
 class CorticodeError(Exception):
@@ -57,3 +58,17 @@ class Unsupported(CorticodeError):  # noqa: N818 (a state of a rule, named so in
 
     def __reduce__(self) -> tuple[type[Unsupported], tuple[str, str, str]]:
         return type(self), (self.rule, self.architecture, self.why)
+
+
+class TrainingFailed(CorticodeError):  # noqa: N818 (a state of a network, named so in tables)
+    """A training that broke: something is not finite, or a layer no longer learns.
+
+    It is a result of the rule at these settings: the network's row and the report say so, and other networks go on.
+
+    Attributes
+    ----------
+    history : History or None
+        The training curve up to there, from whoever knows it.
+    """
+
+    history: Any = None

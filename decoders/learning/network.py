@@ -102,6 +102,8 @@ def train_network(
     ------
     Unsupported
         The rule is not defined on the architecture, or the architecture does not read what the training set holds.
+    TrainingFailed
+        Something is not finite, or a layer no longer learns.
     InputError
         The training set has one class only.
     """

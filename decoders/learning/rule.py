@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from decoders.errors import CorticodeError, Unsupported
+from decoders.errors import CorticodeError, TrainingFailed, Unsupported
 from decoders.learning.options import COMMON, Option, OptionValue, chosen_options
 from decoders.models.networks import Block, BlockKind, Network, NetworkKind, set_mode
 from decoders.models.pictures import network_features
@@ -284,8 +284,11 @@ class LearningRule:
 
         Raises
         ------
+        TrainingFailed
+            The loss or an update is not finite, or a layer that should learn receives nothing. Weights are those
+            before the update.
         CorticodeError
-            The loss or an update is not finite, or a layer that should learn receives nothing.
+            The rule trains nothing.
         """
         if self.optimizer is None:
             raise CorticodeError(f"The rule '{self.info.name}' trains nothing: it has no step.")
@@ -313,7 +316,7 @@ class LearningRule:
         norms = {layer: _norm(self.net[layer].affine.weight.grad) for layer in layers}
         broken = [layer for layer, norm in norms.items() if norm is not None and not norm < float("inf")]
         if not abs(loss) < float("inf") or broken:
-            raise CorticodeError(
+            raise TrainingFailed(
                 f"The rule '{self.info.name}' diverged at update {self.n_done} of the stage '{self.stage.name}': "
                 f"loss {loss}, non-finite updates in {broken or 'no layer'}. Lower the learning rate of "
                 "learning.training or the rule's own."
@@ -321,7 +324,7 @@ class LearningRule:
         silent = [layer for layer, norm in norms.items() if not norm]
         # A batch that is fitted perfectly leaves nothing to learn; that is no defect.
         if silent and abs(loss) > 1e-4 and not self.may_be_silent:
-            raise CorticodeError(
+            raise TrainingFailed(
                 f"The rule '{self.info.name}' claims to train {silent}, but update {self.n_done} brings nothing there: "
                 "the layer is dead or cut off. Lower learning.training.learning_rate, or use more pictures per batch."
             )

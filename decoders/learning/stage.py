@@ -18,12 +18,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from decoders.errors import InputError, Unsupported
+from decoders.errors import InputError, TrainingFailed, Unsupported
 from decoders.learning.features import study_features, write_features
 from decoders.learning.network import Budget, Result, Seeds, TrainingSet, train_network
 from decoders.learning.registry import create
 from decoders.learning.text_features import read_word_windows, text_features, write_text_features
-from decoders.models.trainer import TrainingData
+from decoders.models.trainer import History, TrainingData
 from decoders.stage import Job
 from decoders.stages import stage_digest
 from decoders.store.arrays import Array, read_arrays, write_arrays
@@ -32,7 +32,7 @@ from decoders.store.tables import write_json, write_table
 from decoders.store.weights import write_weights
 
 _CURVES = ("stage", "epoch", "step", "learning_rate", "loss", "accuracy")
-# Of a network that was not trained, because the rule does not support it.
+# Of a network without a result: the rule does not support it, or its training broke.
 _UNMEASURED = (
     "test_accuracy", "readout_accuracy", "untrained_readout_accuracy", "layer", "layer_accuracy",
     "untrained_layer_accuracy", "layer_p",
@@ -57,9 +57,9 @@ def run(job: Job) -> None:
     on without it.
     """
     data = read_training_set(job.input("training_set"))
-    checkpoints = [_train(job, data, seed, files) for seed, files in networks_of(job.labels, job.outputs)]
+    done = [_train(job, data, seed, files) for seed, files in networks_of(job.labels, job.outputs)]
     # Only now: a killed job loses the outputs of all its seeds, and finds the finished ones in their checkpoints.
-    for folder in checkpoints:
+    for folder in filter(None, done):
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -73,7 +73,8 @@ def networks_of(labels: Mapping[str, str], outputs: Mapping[str, Path]) -> Itera
         yield int(seed), Files(**{kind: Path(outputs[f"{kind}_{seed}"]) for kind in kinds})
 
 
-def _train(job: Job, data: TrainingSet, seed: int, files: Files) -> Path:
+def _train(job: Job, data: TrainingSet, seed: int, files: Files) -> Path | None:
+    """Train a network and write its files; return the folder of its checkpoint, None where the state is kept."""
     rule, architecture = job.labels["rule"], job.labels["architecture"]
     training = job.settings.learning.training
     options = job.settings.learning.options.get(rule, {})
@@ -94,12 +95,16 @@ def _train(job: Job, data: TrainingSet, seed: int, files: Files) -> Path:
         "info": create(rule, **options).info.as_dict(),
     }
     folder = _checkpoint_folder(job, seeds, options)
+    checkpoint = folder / "training.safetensors"
     try:
-        checkpoint = folder / "training.safetensors"
         result = train_network(rule, architecture, data, budget, seeds, checkpoint, job.log, options)
     except Unsupported as refusal:
         job.log.warning("%s", refusal)
-        _write_unsupported(card, refusal, files)
+        _write_without_result(card, f"unsupported: {refusal.why}", files, History())
+    except TrainingFailed as failure:
+        job.log.warning("Seed %d: %s The state before that update stays in %s.", seed, failure, checkpoint)
+        _write_without_result(card, f"failed: {failure}", files, failure.history)
+        return None
     else:
         _write(job, card, result, data, files)
     return folder
@@ -145,8 +150,7 @@ def _write(job: Job, card: dict[str, Any], result: Result, data: TrainingSet, fi
     labels = {key: card[key] for key in ("rule", "architecture", "seed")}
     _write_features(job, result, data, files.features, {**labels, "status": "ok"})
     write_weights(files.weights, _weights(result), labels)
-    rows = pd.DataFrame(result.history.rows, columns=None if result.history.rows else list(_CURVES))
-    write_table(files.curves, rows)
+    _write_curves(files.curves, result.history)
     predictions = {name: Array(values, ("input",)) for name, values in result.predictions.items()}
     write_arrays(
         files.predictions, {"labels": Array(data.test.y, ("input",)), **predictions}, {**labels, "status": "ok"}
@@ -163,16 +167,20 @@ def _weights(result: Result) -> dict[str, Any]:
     return {**result.rule.net.state_dict(), **own}
 
 
-def _write_unsupported(card: dict[str, Any], refusal: Unsupported, files: Files) -> None:
+def _write_without_result(card: dict[str, Any], status: str, files: Files, history: History) -> None:
     labels = {key: card[key] for key in ("rule", "architecture", "seed")}
-    status = f"unsupported: {refusal.why}"
     write_features(files.features, {}, [], {**labels, "status": status})
     write_weights(files.weights, {}, {**labels, "status": status})
-    write_table(files.curves, pd.DataFrame(columns=list(_CURVES)))
+    _write_curves(files.curves, history)
     write_arrays(files.predictions, {}, {**labels, "status": status})
     measured: dict[str, Any] = {**dict.fromkeys(_UNMEASURED), "displacement": {}, "claimed": {}, "trained": "no"}
-    cost = {"counters": {}, "cpu_seconds": 0.0, "peak_mb": 0.0}
+    peak = _peak_mb() if history.rows else 0.0
+    cost = {"counters": history.counters, "cpu_seconds": round(history.cpu_seconds, 2), "peak_mb": peak}
     write_json(files.card, {**card, **measured, **cost, "status": status})
+
+
+def _write_curves(path: Path, history: History) -> None:
+    write_table(path, pd.DataFrame(history.rows, columns=None if history.rows else list(_CURVES)))
 
 
 def _checkpoint_folder(job: Job, seeds: Seeds, options: Mapping[str, Any]) -> Path:

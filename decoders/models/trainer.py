@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from decoders.errors import IntegrityError
+from decoders.errors import IntegrityError, TrainingFailed
 from decoders.models.pictures import prepare
 from decoders.models.text import prepare_text
 from decoders.store.weights import read_weights, write_weights
@@ -207,6 +207,11 @@ def train(
     -------
     History
         One row per update: stage, epoch, step, learning_rate, loss, accuracy, update_<layer>.
+
+    Raises
+    ------
+    TrainingFailed
+        By the rule; the checkpoint holds the state before the update that broke.
     """
     log = log or logging.getLogger("corticode")
     start, history, state = _resume(checkpoint, log)
@@ -219,7 +224,13 @@ def train(
             rule.load_state_dict(state)
         first = start if index == start.stage else Position(index)
         for position, batch in _batches(data, index, stage, first, batch_size, seed):
-            report = rule.step(batch)
+            try:
+                report = rule.step(batch)
+            except TrainingFailed as failure:
+                failure.history = history
+                if checkpoint is not None:
+                    _save(checkpoint, rule, position, history)
+                raise
             _record(history, stage, position, report)
             history.cpu_seconds = before + time.process_time() - clock
             done = Position(index, position.epoch, position.batch + 1)

@@ -246,6 +246,40 @@ def test_unsupported_is_recorded_and_nothing_replaces_it(folder, tmp_path, caplo
     assert "cannot train the architecture 'mlp'" in caplog.text
 
 
+def test_a_training_that_breaks_is_a_result_and_its_state_is_kept(folder, trained, tmp_path, monkeypatch, caplog):
+    from decoders.learning.rules.gradient import Backprop
+
+    gradients, calls = Backprop.gradients, []
+
+    def broken(self, batch):
+        calls.append(1)
+        found = gradients(self, batch)
+        if len(calls) == 8:
+            self.net["conv2"].affine.weight.grad.fill_(float("nan"))
+        return found
+
+    monkeypatch.setattr(Backprop, "gradients", broken)
+    with caplog.at_level(logging.WARNING):
+        outputs = train(folder, tmp_path, "backprop")
+    card = card_of(outputs)
+    assert card["status"].startswith("failed: The rule 'backprop' diverged at update 7")
+    assert "non-finite updates in ['conv2']" in card["status"]
+    assert (card["trained"], card["test_accuracy"]) == ("no", None)
+    assert read_arrays(outputs["features"]).arrays == read_weights(outputs["weights"])[0] == {}
+    curves, whole = read_table(outputs["curves"]), read_table(trained[1]["backprop"]["curves"])
+    pd.testing.assert_frame_equal(curves, whole.iloc[:7])
+    # The state before that update is there, and the log says where.
+    (kept,) = (tmp_path / ".checkpoints").rglob("*.safetensors")
+    assert str(kept) in caplog.text
+    state, about = read_weights(kept)
+    assert about["position"] == {"stage": 0, "epoch": 1, "batch": 1}
+    assert all(torch.isfinite(value).all() for value in state.values())
+    # bug: a defect of the program is no result of a rule
+    monkeypatch.setattr(Backprop, "gradients", lambda self, batch: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(folder, tmp_path / "other", "backprop")
+
+
 def test_a_study_without_pictures_trains_all_the_same(folder, tmp_path):
     outputs = train(folder, tmp_path, "untrained", "mlp", pictures=False)
     assert read_arrays(outputs["features"]).arrays == {}

@@ -5,7 +5,7 @@ import inspect
 import pytest
 import torch
 
-from decoders.errors import CorticodeError, Unsupported
+from decoders.errors import CorticodeError, TrainingFailed, Unsupported
 from decoders.learning.displacement import initial_weights, relative_displacement
 from decoders.learning.registry import create, rule_infos, rule_names, support_of
 from decoders.learning.rule import RuleSpec
@@ -253,7 +253,7 @@ def test_u9_divergence_is_an_error(name, architecture):
     rule = make(name, architecture)
     broken = batch(architecture)
     broken.x[(0,) * broken.x.ndim] = float("nan")
-    with pytest.raises(CorticodeError, match="diverged"):
+    with pytest.raises(TrainingFailed, match="diverged"):
         rule.step(broken)
 
 
@@ -265,7 +265,7 @@ def test_u9_a_dead_layer_is_an_error_where_the_rule_needs_it_alive(name, archite
             parameter.fill_(-1e6 if parameter.ndim == 1 else 0.0)
     try:
         report = rule.step(batch(architecture))
-    except CorticodeError as error:
+    except TrainingFailed as error:
         assert "dead or cut off" in str(error) or "diverged" in str(error)
         return
     assert all(norm < float("inf") for norm in report.update_norms.values())

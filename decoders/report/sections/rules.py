@@ -38,7 +38,9 @@ def rule_table(results: Results) -> Table | None:
     if not len(networks):
         return None
     infos = {text(item.content["rule"]): item.content.get("info", {}) for item in results.cards}
-    counters = {(text(c["rule"]), text(c["architecture"])): c for c in (item.content for item in results.cards)}
+    # Not of a seed whose training broke: its counts end where it did.
+    usable = [item.content for item in results.cards if text(item.content.get("status", "ok")) == "ok"]
+    counters = {(text(card["rule"]), text(card["architecture"])): card for card in usable}
     rows = [
         _row(text(rule), text(architecture), group, networks, infos, counters)
         for (architecture, rule), group in networks.groupby(["architecture", "rule"], sort=False)
