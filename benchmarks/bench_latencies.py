@@ -88,8 +88,8 @@ def estimates(weights: np.ndarray, times: np.ndarray, start: int, stop: int) -> 
         "peak: largest point": float(times[start + int(np.argmax(course[start:stop]))]),
         **{
             f"peak: {name} above {top}": polynomial_peak(degree, top, course, times, start, stop)
-            for degree, name in ((2, "parabola"), (3, "cubic"))
-            for top in (0.7, 0.8, 0.9)
+            for degree, name in ((2, "parabola"), (3, "cubic"), (4, "quartic"), (5, "quintic"))
+            for top in (0.6, 0.7, 0.8, 0.9)
         },
     }
 

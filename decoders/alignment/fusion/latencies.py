@@ -22,7 +22,7 @@ from decoders.store.tables import COLUMNS
 MEASURES: dict[str, Callable[..., NDArray[np.float64]]] = {"onset": onset_times, "peak": peak_times}
 _WHAT = {
     "onset": "where the line through the rise of the mean course (.4 to .8 of its peak, signed root) meets zero",
-    "peak": "largest value of the mean course (signed root), between samples by a cubic",
+    "peak": "largest value of the mean course (signed root), between samples by a polynomial of degree 4",
 }
 
 

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 LOW, HIGH = 0.4, 0.8
-# Points around the largest one that lie above this share of it are fitted by a cubic: responses rise faster than they
-# fall, and the vertex of a parabola, which cannot be skewed, would be late.
-TOP = 0.9
+# Points around the largest one that lie above this share of it are fitted by a polynomial of degree 4: responses rise
+# faster than they fall, and the vertex of a parabola, which cannot be skewed, would be late.
+TOP, DEGREE = 0.8, 4
+_GRID, _NEWTON = 101, 4
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,8 @@ def peak_times(courses: NDArray[np.float64], times: NDArray[np.float64], start: 
     Returns
     -------
     array of shape (n_courses,)
-        Maximum of the cubic through the contiguous points above `TOP` of the largest one (of the parabola through
-        three of them); the largest point itself where it has no maximum among them.
+        Of the polynomial through the contiguous points above `TOP` of the largest one the maximum that is nearest to
+        it; the largest point itself where there is no maximum among them.
     """
     n = courses.shape[1]
     peak = start + np.argmax(courses[:, start:stop], axis=1)
@@ -76,19 +77,36 @@ def peak_times(courses: NDArray[np.float64], times: NDArray[np.float64], start: 
 def _vertex(
     courses: NDArray[np.float64], peak: NDArray[np.int64], first: NDArray[np.int64], last: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Return the maximum of each cubic through points first to last, in samples after the peak; 0 without one."""
+    """Return where a polynomial through points first to last is highest, in samples after the peak; 0 for nowhere."""
     place, width = np.arange(courses.shape[1]), np.maximum(last - first, 1)
     within = (place >= first[:, None]) & (place <= last[:, None])
     u = np.where(within, (place - peak[:, None]) / width[:, None], 0.0)
-    # Three points are those of a parabola.
-    design = np.stack([within, u, u**2, u**3 * (width > 2)[:, None]], axis=2)
-    values = np.where(within, courses, 0.0)[:, :, None]
+    # Few points have a polynomial of lower degree: three are those of a parabola.
+    powers = np.arange(DEGREE + 1)
+    design = within[:, :, None] * u[:, :, None] ** powers * (powers <= width[:, None])[:, None]
+    given = np.where(within, courses, 0.0)[:, :, None]
     normal = design.transpose(0, 2, 1) @ design
-    _, slope, bend, skew = (np.linalg.pinv(normal, hermitian=True) @ (design.transpose(0, 2, 1) @ values))[..., 0].T
-    root = bend**2 - 3 * slope * skew
-    with np.errstate(divide="ignore", invalid="ignore"):
-        vertex = width * slope / (np.sqrt(root) - bend)
-    return np.where((vertex >= first - peak) & (vertex <= last - peak), vertex, 0.0)
+    fitted = (np.linalg.pinv(normal, hermitian=True) @ (design.transpose(0, 2, 1) @ given))[..., 0]
+    low, high = (first - peak) / width, (last - peak) / width
+    grid = low[:, None] + (high - low)[:, None] * np.linspace(0, 1, _GRID)
+    values = _polynomial(fitted, grid)
+    rising = np.diff(values, axis=1) > 0
+    highest = rising[:, :-1] & ~rising[:, 1:]
+    found = grid[:, 1:-1]
+    best = np.argmin(np.where(highest, np.abs(found), np.inf), axis=1)
+    found = np.take_along_axis(found, best[:, None], axis=1)
+    slope = fitted[:, 1:] * powers[1:]
+    bend = slope[:, 1:] * powers[1:-1]
+    for _ in range(_NEWTON):
+        curvature = _polynomial(bend, found)
+        found = found - np.divide(_polynomial(slope, found), curvature, out=np.zeros_like(found), where=curvature < 0)
+    inside = highest.any(axis=1) & (found[:, 0] > low) & (found[:, 0] < high)
+    return np.where(inside, width * found[:, 0], 0.0)
+
+
+def _polynomial(coefficients: NDArray[np.float64], x: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the values (n, m) of polynomials (n, degree + 1), lowest power first, at x (n, m)."""
+    return np.asarray(np.polynomial.polynomial.polyval(x.T, coefficients.T, tensor=False).T)
 
 
 def onset_times(courses: NDArray[np.float64], times: NDArray[np.float64], start: int, stop: int) -> NDArray[np.float64]:

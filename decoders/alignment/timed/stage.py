@@ -154,7 +154,7 @@ def _method(plan: TimePlan, tested: Tested | None, n_subjects: int, size: int, f
         return f"{n_subjects} subjects: no test, hence no latency, below {MIN_SUBJECTS}"
     words = {
         "onset": f"line through {LOW:g} and {HIGH:g} of the peak of the first significant cluster, at zero",
-        "peak": "cubic through the top of the largest value in significant clusters",
+        "peak": "polynomial of degree 4 through the top of the largest value in significant clusters",
     }
     kind = "exact" if tested.exact else "random"
     test = f"p: {kind} sign flips ({tested.n_permutations}), largest cluster mass over {size} models and all moments"
