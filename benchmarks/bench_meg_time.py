@@ -144,8 +144,6 @@ def _clusters(path: Path) -> list[str]:
 
 def _sensors(path: Path, bids: Path) -> dict[str, Any]:
     """Return how well scores within 30 ms of the planted peak tell planted sensors from others (area under curve)."""
-    from sklearn.metrics import roc_auc_score
-
     file = read_arrays(path)
     sources, channels = pd.concat(_truth(bids, "sources")), _truth(bids, "channels")
     gains = pd.concat(channels).groupby("name")[["gain_visual", "gain_ventral"]].mean().loc[file["channels"].tolist()]
@@ -155,7 +153,7 @@ def _sensors(path: Path, bids: Path) -> dict[str, Any]:
         place = file["models"].tolist().index(f"control:{geometry}")
         near = np.abs(file["times"] - peak) <= 0.03
         gain = gains[f"gain_{source}"].to_numpy()
-        truth = gain >= PLANTED_SHARE * gain.max()
+        truth = (gain >= PLANTED_SHARE * gain.max()) & (gain > 0)
         score = file["scores"][place][:, near].mean(axis=1)
         statistic = file["statistic"][place][:, near].mean(axis=1)
         significant = (file["p_corrected"][place] <= 0.05).any(axis=1)
@@ -163,15 +161,21 @@ def _sensors(path: Path, bids: Path) -> dict[str, Any]:
         maps.append(statistic)
         found[geometry] = {
             "planted_sensors": int(truth.sum()),
-            "auc_of_scores": round(float(roc_auc_score(truth, score)), 3),
-            "auc_of_t": round(float(roc_auc_score(truth, statistic)), 3),
+            "auc_of_scores": _auc(truth, score),
+            "auc_of_t": _auc(truth, statistic),
             "significant_sensors": int(significant.sum()),
             "of_them_planted": int((significant & truth).sum()),
         }
     found["both"] = {
-        "planted_sensors": int(planted.sum()), "auc_of_t": round(float(roc_auc_score(planted, np.max(maps, axis=0))), 3)
+        "planted_sensors": int(planted.sum()), "auc_of_t": _auc(planted, np.max(maps, axis=0))
     }  # fmt: skip
     return found
+
+
+def _auc(truth: np.ndarray, scores: np.ndarray) -> float | None:
+    from sklearn.metrics import roc_auc_score
+
+    return round(float(roc_auc_score(truth, scores)), 3) if truth.any() else None
 
 
 def main() -> None:
