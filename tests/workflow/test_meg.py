@@ -35,7 +35,7 @@ def sensed(build, tiny_study, tmp_path_factory):
             "flat_channels": 1,
         },
     }  # fmt: skip
-    study["preprocess"]["meg"] = {"high_pass_hz": 1.0, "maxwell": "none", "artefacts": "ssp", "sfreq": 125.0}
+    study["preprocess"]["meg"] = {"high_pass_hz": 1.0, "artefacts": "ssp", "sfreq": 125.0}
     study["decoding"] = {
         "meg": {"task": "story", "epochs": 2, "encoder_epochs": 2, "n_null_gates": 1, "folds": 2, "n_nulls": 100},
     }
