@@ -15,7 +15,7 @@ from markupsafe import Markup
 from decoders.report.blocks import show
 from decoders.report.svg import Scale, Svg, domain
 
-CHARACTER = 6.3  # mean advance of a label's character, in pixels
+CHARACTER = 6.9  # mean advance of a label's character in the widest of the fonts of the page, in pixels
 COLOURS = 8
 
 

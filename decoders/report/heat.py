@@ -155,7 +155,7 @@ def rdm_wall(
         boxes.append({"name": name, "x": x, "y": y, "size": size})
     colour_bar(
         drawing,
-        2,
+        12,
         down * (size + head + 10) + 10,
         170,
         (0.0, 1.0),
@@ -207,7 +207,7 @@ def mosaic(
             drawing.raw_path(outline(planted), "truth", transform=move)
     drawing.text(0, 9, "L", "t tiny strong")
     foot = down * step_y + 18
-    colour_bar(drawing, 2, foot, 170, (low, high), "viridis", unit)
+    colour_bar(drawing, 12, foot, 170, (low, high), "viridis", unit)
     if truth is not None and truth.any():
         x = 200 + CHARACTER * len(unit)
         drawing.rect(x, foot, 11, 11, "truth-key")

@@ -137,6 +137,25 @@ def test_every_figure_downloads_as_svg_that_stands_alone(watched, part):
         assert b"var(" not in content
 
 
+CUT = """
+[...document.querySelectorAll('.fig svg.chart')].flatMap(svg => {
+  const box = svg.getBoundingClientRect();
+  return [...svg.querySelectorAll('text')].filter(text => {
+    const own = text.getBoundingClientRect();
+    return own.width && (own.left < box.left - 1 || own.right > box.right + 1
+      || own.top < box.top - 1 || own.bottom > box.bottom + 1);
+  }).map(text => svg.closest('.fig').dataset.key + ': ' + text.textContent);
+})
+"""
+
+
+def test_no_word_of_a_figure_is_cut_at_its_edge(watched):
+    assert watched.page.evaluate(CUT) == []
+    # bug: the margin was made for narrower letters
+    watched.page.evaluate("document.querySelectorAll('.fig svg text').forEach(t => { t.style.letterSpacing = '4px'; })")
+    assert watched.page.evaluate(CUT) != []
+
+
 def test_figures_download_as_png_and_data(watched):
     name, content = watched.download('#fig-rules [data-get="png"]')
     assert name == "rules.png"
