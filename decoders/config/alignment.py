@@ -181,4 +181,9 @@ class CertificateSettings(Settings):
         "quick", description="Simulated studies of each kind: 60, in minutes (quick), or 2,000 (full)."
     )
     n_studies: int | None = Field(None, ge=20, description="Another number of simulated studies of each kind.")
+    cells: tuple[Literal["rsa", "time"], ...] | None = Field(
+        None,
+        min_length=1,
+        description="Kinds of simulated studies: rsa, and time (RSA over time). Absent: rsa, and time where the study aligns in time.",
+    )
     n_resamples: int = Field(200, ge=100, description="Bootstrap resamples and permutations within each of them.")

@@ -266,7 +266,7 @@ def test_what_is_not_tested_does_not_count_as_right():
 def two_cells(monkeypatch):
     few = {name: LAYOUT[name] for name in ("nothing-8x10x1", "nothing-12x5x1")}
     monkeypatch.setattr(layout, "LAYOUT", few)
-    monkeypatch.setattr(verb, "cell_names", lambda has_recordings, over_time: list(few))
+    monkeypatch.setattr(verb, "cell_names", lambda has_recordings, over_time, kinds: list(few))
 
 
 def test_the_verb_writes_a_certificate(two_cells, tmp_path, capsys, monkeypatch):

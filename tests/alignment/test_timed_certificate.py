@@ -50,5 +50,7 @@ def test_one_subject_is_certified_by_relabelling_alone():
 def test_cells_over_time_belong_to_studies_over_time():
     assert set(TIMED_CELLS) == set(TIME_LAYOUT) <= set(cell_names(False, over_time=True))
     assert not set(TIME_LAYOUT) & set(cell_names(False))
+    assert cell_names(True, kinds=["time"]) == list(TIME_LAYOUT)
+    assert cell_names(True, True, ["rsa"]) == cell_names(True)
     assert {design for design, _ in TIME_LAYOUT.values()} == set(TIMED_DESIGNS)
     assert pytest.approx(0.05) == timed_cells.ALPHA

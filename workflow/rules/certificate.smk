@@ -21,7 +21,7 @@ rule certify_cell:
 
 rule certificate:
     input:
-        findings=[S(f"certificate/{cell}.tsv") for cell in cell_names(IMAGED, TIMED is not None)],
+        findings=[S(f"certificate/{cell}.tsv") for cell in certified_cells()],
     output:
         certificate=report(S("certificate.json"), category="Certificate", caption="../report/certificate.rst"),
         checks=S("certificate/checks.tsv"),

@@ -403,6 +403,11 @@ def encoding_files():
     return {name: S(f"alignment/{name}.tsv") for name in ("encoding", "encoding_scores")}
 
 
+def certified_cells():
+    """The kinds of simulated studies of the certificate."""
+    return cell_names(IMAGED, TIMED is not None, STUDY.certificate.cells if STUDY.certificate else None)
+
+
 def recorded_files():
     """What the permuted recordings of the certificate need; simulated studies need nothing."""
     def of_cell(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 RECORDED = "recorded"
@@ -60,6 +61,18 @@ TIME_LAYOUT = {
 }
 
 
-def cell_names(has_recordings: bool, over_time: bool = False) -> list[str]:
-    """Return the names of all cells of a study; those over time where it has recordings in time."""
-    return [*LAYOUT, *(TIME_LAYOUT if over_time else ()), *([RECORDED] if has_recordings else [])]
+def cell_names(has_recordings: bool, over_time: bool = False, kinds: Sequence[str] | None = None) -> list[str]:
+    """Return the names of all cells of a study.
+
+    Parameters
+    ----------
+    has_recordings : bool
+        Whether recorded RDMs are there, whose labels are permuted.
+    over_time : bool
+        Whether the study aligns in time.
+    kinds : sequence of {"rsa", "time"}, optional
+        As the setting `certificate.cells`.
+    """
+    chosen = kinds or (("rsa", "time") if over_time else ("rsa",))
+    single = [*LAYOUT, *([RECORDED] if has_recordings else [])] if "rsa" in chosen else []
+    return [*single, *(TIME_LAYOUT if "time" in chosen else ())]

@@ -49,7 +49,8 @@ def certify(
     with tempfile.TemporaryDirectory() as folder:
         parts = []
         over_time = settings.alignment is not None and settings.alignment.time is not None
-        for name in cell_names(rdms is not None, over_time):
+        kinds = settings.certificate.cells if settings.certificate else None
+        for name in cell_names(rdms is not None, over_time, kinds):
             inputs = {"rdms": [rdms], "controls": [controls]} if name == RECORDED and rdms and controls else {}
             parts.append(Path(folder) / f"{name}.tsv")
             run_stage(SettingsSlice.of("certify-cell", settings), inputs, {"findings": parts[-1]}, {"cell": name})
