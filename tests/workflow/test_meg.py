@@ -43,6 +43,7 @@ def sensed(build, tiny_study, tmp_path_factory):
         "rdm": "crossnobis", "controls": ["pixel", "category"],
         "time": {"task": "pictures", "n_permutations": 100, "window_s": [0.0, 0.3]}, "fusion": {"n_permutations": 100},
     }  # fmt: skip
+    study["certificate"] = {"n_studies": 20, "cells": ["time"]}
     project = build(tmp_path_factory.mktemp("sensed"), study)
     project.snakemake()
     return project
@@ -80,6 +81,12 @@ def test_the_page_shows_time_fusion_and_sensors(sensed):
     for words in ("Alignment in time", "Fusion", "noise ceiling"):
         assert words in page, words
     assert json.loads((sensed.results / "provenance.json").read_text())
+
+
+def test_the_inference_over_time_is_certified(sensed):
+    certificate = json.loads((sensed.results / "certificate.json").read_text())
+    assert certificate["n_studies"] == 20
+    assert {check["design"] for check in certificate["checks"]} == {"time_nothing", "time_planted"}
 
 
 def test_a_second_run_has_nothing_to_do(sensed):
