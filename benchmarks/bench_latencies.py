@@ -79,7 +79,10 @@ def estimates(weights: np.ndarray, times: np.ndarray, start: int, stop: int) -> 
     found = [item for item in tested.clusters if item.p <= 0.05 and item.stop > start and item.start < stop]
     return {
         "onset: ours": float(onset_times(course[None], times, start, stop)[0]),
-        "onset: line .25 to .75": line_at(0.25, 0.75, course, times, start, stop),
+        **{
+            f"onset: line {low} to {high}": line_at(low, high, course, times, start, stop)
+            for low, high in ((0.25, 0.75), (0.4, 0.8), (0.5, 0.8), (0.5, 0.9), (0.6, 0.9))
+        },
         "onset: the same on the squares": line_at(0.25, 0.75, mean, times, start, stop),
         "onset: a fifth of the peak": line_at(0.2, 0.2, course, times, start, stop),
         "onset: half of the peak": line_at(0.5, 0.5, course, times, start, stop),

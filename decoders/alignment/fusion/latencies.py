@@ -14,14 +14,15 @@ from decoders.alignment.contrasts import Scores
 from decoders.alignment.fusion.pairing import Paired, same_people
 from decoders.alignment.fusion.prepared import Study
 from decoders.alignment.fusion.resampled import Windows
-from decoders.alignment.timed.latencies import amplitude, onset_times, peak_times
+from decoders.alignment.timed.latencies import HIGH, LOW, amplitude, onset_times, peak_times
 from decoders.stats.correction import holm
 from decoders.stats.resampling import Factors, crossed_variance, effective_df, factor_sets, t_interval, t_test
 from decoders.store.tables import COLUMNS
 
 MEASURES: dict[str, Callable[..., NDArray[np.float64]]] = {"onset": onset_times, "peak": peak_times}
 _WHAT = {
-    "onset": "where the line through the rise of the mean course (.4 to .8 of its peak, signed root) meets zero",
+    "onset": f"where the line through the rise of the mean course ({LOW:g} to {HIGH:g} of its peak, signed root) meets "
+    "zero",
     "peak": "largest value of the mean course (signed root), between samples by a polynomial of degree 4",
 }
 
