@@ -17,7 +17,7 @@ from decoders.report.heat import Floats
 from decoders.report.lines import Series
 from decoders.report.read import Results
 from decoders.report.sections.alignment import score_bars
-from decoders.report.sections.time import cluster_table
+from decoders.report.sections.time import OF_PEOPLE, cluster_table
 from decoders.report.sections.time_curves import MOST_CHARTS, PER_CHART, told_apart
 from decoders.report.words import (
     ModelName,
@@ -246,7 +246,8 @@ def peak_table(results: Results) -> Table | None:
     labels = {"latency_s": "latency (s)", "ci_low": "CI low (s)", "ci_high": "CI high (s)", "n_subjects": "subjects"}
     labels["reference"] = "less"
     caption = (
-        "Moments of onset and peak of each region's fusion, or their differences between regions, with 95 % intervals."
+        "Moments of onset and peak of each region's fusion, or their differences between regions, with 95 % intervals. "
+        f"{OF_PEOPLE}"
     )
     return Table(
         "fusion-latencies", "Latencies per region", caption, data, labels, filters=("region", "measure"), first=12,

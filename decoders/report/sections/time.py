@@ -70,6 +70,13 @@ def untested(results: Results, curves: Curves) -> Notice | None:
     return Notice("Not tested", [f"The scores over time of {n} subject(s) are shown without a test of the group."])
 
 
+# As benchmarks/bench_latencies.py and the certificate over time measure it.
+OF_PEOPLE = (
+    "The intervals hold the spread over people, not what the estimator adds: in simulations of known latency it is late "
+    "or early by 2 to 8 ms, so that differences between models say more than the moments themselves."
+)
+
+
 def latency_table(results: Results) -> Table | None:
     """Return the onset and the peak of every model, with intervals."""
     table = results.table("latencies")
@@ -82,8 +89,8 @@ def latency_table(results: Results) -> Table | None:
     words = worded(data, {"model": model_words, "reference": model_words})
     return Table(
         "latencies", "Latencies", "When each model begins to weigh in the RDMs of the sensors, and when it weighs "
-        "most: by itself (less chance) or beyond the other controls. Intervals: 95 %, bootstrap over subjects. A model "
-        "without a significant cluster has no latency. How each was found is in the download.",
+        "most: by itself (less chance) or beyond the other controls. Intervals: 95 %, bootstrap over subjects. "
+        f"{OF_PEOPLE} A model without a significant cluster has no latency. How each was found is in the download.",
         data, labels, filters=("region", "measure", "model"), first=16, hide=(*bare, "method"), words=words,
     )  # fmt: skip
 
@@ -107,7 +114,8 @@ def latency_figure(results: Results) -> Figure | None:
         return None
     caption = (
         "Moments after the stimulus onset with 95 % intervals: models filled, controls open diamonds; only models with "
-        "a significant cluster have any. Networks: the last layer; every layer is in the table."
+        "a significant cluster have any. Networks: the last layer; every layer is in the table. "
+        f"{OF_PEOPLE}"
     )
     columns = [name for name in _LATENCY if name in table]
     return Figure("latency-dots", "Onset and peak", caption, drawings, Data.of(table[columns]))
