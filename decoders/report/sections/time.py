@@ -72,8 +72,8 @@ def untested(results: Results, curves: Curves) -> Notice | None:
 
 # As benchmarks/bench_latencies.py and the certificate over time measure it.
 OF_PEOPLE = (
-    "The intervals hold the spread over people, not what the estimator adds: in simulations of known latency it is late "
-    "or early by 2 to 8 ms, so that differences between models say more than the moments themselves."
+    "The intervals hold the spread over people, not what the estimator adds: in simulations of known latency it is "
+    "late or early by 2 to 8 ms, so that differences between models say more than the moments themselves."
 )
 
 
