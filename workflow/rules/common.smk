@@ -105,7 +105,7 @@ wildcard_constraints:
     architecture="[a-z0-9]+",
     seed="[0-9]+",
     analysis="names|encode|voxels|free_text|across|meg",
-    cell="recorded|[a-z_]+-[0-9x]+",
+    cell=RECORDED + "|[a-z_]+-[0-9x]+",
     pairing="[0-9]+",
     chunk="[0-9]+",
 
@@ -404,7 +404,7 @@ def encoding_files():
 
 
 def certified_cells():
-    """The kinds of simulated studies of the certificate."""
+    """The cells of the certificate, by what the study aligns and asks for."""
     return cell_names(IMAGED, TIMED is not None, STUDY.certificate.cells if STUDY.certificate else None)
 
 

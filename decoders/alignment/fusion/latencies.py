@@ -14,7 +14,7 @@ from decoders.alignment.contrasts import Scores
 from decoders.alignment.fusion.pairing import Paired, same_people
 from decoders.alignment.fusion.prepared import Study
 from decoders.alignment.fusion.resampled import Windows
-from decoders.alignment.timed.latencies import HIGH, LOW, amplitude, onset_times, peak_times
+from decoders.alignment.timed.latencies import DEGREE, HIGH, LOW, amplitude, onset_times, peak_times
 from decoders.stats.correction import holm
 from decoders.stats.resampling import Factors, crossed_variance, effective_df, factor_sets, t_interval, t_test
 from decoders.store.tables import COLUMNS
@@ -23,7 +23,7 @@ MEASURES: dict[str, Callable[..., NDArray[np.float64]]] = {"onset": onset_times,
 _WHAT = {
     "onset": f"where the line through the rise of the mean course ({LOW:g} to {HIGH:g} of its peak, signed root) meets "
     "zero",
-    "peak": "largest value of the mean course (signed root), between samples by a polynomial of degree 4",
+    "peak": f"largest value of the mean course (signed root), between samples by a polynomial of degree {DEGREE}",
 }
 
 

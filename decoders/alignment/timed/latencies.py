@@ -2,7 +2,7 @@
 
 Read from the course of a model's weight, mean over subjects (`decoders.alignment.timed.weights`). Its signed square
 root is proportional to the amplitude of the response (distances are squared). The onset is where the line through
-the rise, from .5 to .9 of the peak, meets zero. In simulations of known onset
+the rise, from `LOW` to `HIGH` of the peak, meets zero. In simulations of known onset
 (benchmarks/bench_latencies.py) it is biased less than the first moment of a significant cluster, which depends on
 the number of trials and subjects, or the moment of a share of the peak, which is late by construction.
 """
@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 LOW, HIGH = 0.5, 0.9
-# Points around the largest one that lie above this share of it are fitted by a polynomial of degree 4: responses rise
-# faster than they fall, and the vertex of a parabola, which cannot be skewed, would be late.
+# Points around the largest one that lie above this share of it are fitted by a polynomial of this degree: responses
+# rise faster than they fall, and the vertex of a parabola, which cannot be skewed, would be late.
 TOP, DEGREE = 0.8, 4
 _GRID, _NEWTON = 101, 4
 

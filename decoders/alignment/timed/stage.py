@@ -29,7 +29,7 @@ from decoders.alignment.timed.generalise import (
     untested,
     within_subjects,
 )
-from decoders.alignment.timed.latencies import HIGH, LOW, latency
+from decoders.alignment.timed.latencies import DEGREE, HIGH, LOW, latency
 from decoders.alignment.timed.scores import (
     REGION,
     RecordedTimes,
@@ -154,7 +154,7 @@ def _method(plan: TimePlan, tested: Tested | None, n_subjects: int, size: int, f
         return f"{n_subjects} subjects: no test, hence no latency, below {MIN_SUBJECTS}"
     words = {
         "onset": f"line through {LOW:g} and {HIGH:g} of the peak of the first significant cluster, at zero",
-        "peak": "polynomial of degree 4 through the top of the largest value in significant clusters",
+        "peak": f"polynomial of degree {DEGREE} through the top of the largest value in significant clusters",
     }
     kind = "exact" if tested.exact else "random"
     test = f"p: {kind} sign flips ({tested.n_permutations}), largest cluster mass over {size} models and all moments"
