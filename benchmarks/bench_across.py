@@ -95,7 +95,7 @@ def run(seed: int, r0: float) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     others = Others(known, select(prior), common, ACROSS, 0)
     null = Others([person.with_null_text(rng) for person in known], select(prior), common, ACROSS, 0)
-    test = HeldOut(list(people[-1].x[N_TRAIN:]), targets[N_TRAIN:], round(20 / TR_S))
+    test = HeldOut(list(people[-1].x[N_TRAIN:]), targets[N_TRAIN:], round(20 / TR_S), range(len(targets) - N_TRAIN))
     planted, figures = people[-1].brain.planted, {}
     for amount in ACROSS.few_shot:
         person = new.first(N_TRAIN if amount == "all" else amount)

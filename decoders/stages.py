@@ -128,6 +128,7 @@ STAGES: dict[str, Stage] = {
         "decoders.decoding.stage_voxels",
         (*_HEARD, "decoding.voxels.folds", "decoding.voxels.select_share", "data.phantom", "seed"),
     ),
+    "decoding-group": Stage("decoders.decoding.stage_group", ()),
     # One setting of each block says that it is there; whoever changes these has other scores anyway.
     "decoding": Stage(
         "decoders.decoding.stage_tables",

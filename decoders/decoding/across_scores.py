@@ -13,13 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from decoders.decoding.across_methods import METHODS, Decoder, Given, Others, possible
 from decoders.decoding.across_people import Floats
 from decoders.decoding.identification import Identified
-from decoders.decoding.refit import N_NULLS, Score, identification_scores, over_windows, window_row
+from decoders.decoding.refit import N_NULLS, Score, identification_scores, over_windows, shifted_row, window_row
 from decoders.decoding.splits_across import Amount, condition
 
 METHOD = f"one-sided; {N_NULLS} circular shifts of the text, answers kept"
@@ -37,11 +36,14 @@ class HeldOut:
     targets : sequence of array of shape (n_volumes, n_targets)
     length : int
         Volumes per window.
+    seeds : sequence of int
+        Of the shifts of each run, as `story_seeds` returns them.
     """
 
     x: Sequence[Floats]
     targets: Sequence[Floats]
     length: int
+    seeds: Sequence[int]
 
     def read(self, decode: Decoder) -> list[Floats]:
         """Return what a decoder reads in every run."""
@@ -49,12 +51,12 @@ class HeldOut:
 
     def scores(self, decoded: Sequence[Floats], rng: np.random.Generator) -> Scores:
         """Score decoded runs."""
-        return identification_scores(decoded, self.targets, self.length, rng)
+        return identification_scores(decoded, self.targets, self.length, rng, self.seeds)
 
     def word_rate(self, decoded: Sequence[Floats], rng: np.random.Generator) -> Scores:
         """Score the decoded word count (the first feature) alone."""
         counts = [run[:, :1] for run in self.targets]
-        return identification_scores([run[:, :1] for run in decoded], counts, self.length, rng)
+        return identification_scores([run[:, :1] for run in decoded], counts, self.length, rng, self.seeds)
 
 
 Scores = tuple[dict[str, Score], Identified]
@@ -139,7 +141,7 @@ def score_rows(read: Read, about: dict[str, Any]) -> list[dict[str, Any]]:
     for model, (scores, _) in read.models.items():
         for metric, score in scores.items():
             rows.append({**window_row(about, model, metric, score, METHOD), "control_of": np.nan})
-            rows.append({**_shifted_row(about, metric, score), "control_of": model})
+            rows.append({**shifted_row(about, metric, score), "control_of": model})
     for (control, model), found in read.controls.items():
         for metric, score in found.items():
             row = window_row(about, f"control:{control}", metric, score, METHOD)
@@ -147,22 +149,10 @@ def score_rows(read: Read, about: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def _shifted_row(about: dict[str, Any], metric: str, score: Score) -> dict[str, Any]:
-    low, high = np.quantile(score.null, [0.025, 0.975])
-    shifted = Score(float(score.null.mean()), float(low), float(high), len(score.null), np.array([np.nan]))
-    return window_row(about, "control:shifted", metric, shifted, METHOD)
-
-
 def windows_of(read: Read) -> dict[str, NDArray[np.float64]]:
-    """Return per window and per null what group scores and gains are made of, by ``<split>/<model>/<metric>``."""
+    """Return the scores of each window, which gains are made of, by ``windows/<split>/<model>/<metric>``."""
     found = {}
-    for model, (scores, identified) in read.models.items():
+    for model, (_, identified) in read.models.items():
         for metric, windows in (("percentile", identified.percentile), ("top1", identified.correct)):
             found[f"windows/{condition(read.amount)}/{model}/{metric}"] = windows
-            found[f"null/{condition(read.amount)}/{model}/{metric}"] = scores[metric].null
     return found
-
-
-def scores_frame(reads: Sequence[Read], about: dict[str, Any]) -> pd.DataFrame:
-    """Return the scores of one held-out person as a table."""
-    return pd.DataFrame([row for read in reads for row in score_rows(read, about)])

@@ -18,11 +18,12 @@ from decoders.decoding.free_bits import (
     run_nats,
     text_shifts,
 )
-from decoders.decoding.free_controls import LANGUAGE_MODEL, MODEL, SHIFTED, Reader
+from decoders.decoding.free_controls import LANGUAGE_MODEL, MODEL, Reader
 from decoders.decoding.free_text import Runs
 from decoders.decoding.likelihood import Floats
 from decoders.decoding.next_words import NextWords, next_words
-from decoders.decoding.refit import Score, over_windows, window_row
+from decoders.decoding.refit import SHIFTED, Score, over_windows, shifted_row, window_row
+from decoders.decoding.score_nulls import NULL
 from decoders.stimuli.timings import Words
 
 BITS, GAIN = "bits_per_char", "bits_gain"
@@ -50,6 +51,8 @@ class Bits:
         Stretch of time of each word: what is drawn for intervals.
     weight : float
         Of the recording.
+    runs : list of int
+        Which of the test runs these are: those with words.
     """
 
     language: list[Floats]
@@ -58,6 +61,7 @@ class Bits:
     characters: list[NDArray[np.int64]]
     blocks: list[NDArray[np.int64]]
     weight: float
+    runs: list[int]
 
 
 def measure_bits(
@@ -105,7 +109,7 @@ def measure_bits(
     expected: list[NextWords] = [texts[run].expected for run in filled]
     return Bits(
         [-given.log_p / np.log(2) for given in expected], measured(x, True), controls,
-        [given.characters for given in expected], [_blocks(heard[run], block_s) for run in filled], weight,
+        [given.characters for given in expected], [_blocks(heard[run], block_s) for run in filled], weight, filled,
     )  # fmt: skip
 
 
@@ -115,7 +119,9 @@ def _blocks(words: Words, seconds: float) -> NDArray[np.int64]:
     return np.minimum(words.middle // seconds, last).astype(np.int64)
 
 
-def bits_rows(found: Bits, about: Mapping[str, Any], n_nulls: int, rng: np.random.Generator) -> list[dict[str, Any]]:
+def bits_rows(
+    found: Bits, about: Mapping[str, Any], n_nulls: int, rng: np.random.Generator, seeds: Sequence[int]
+) -> list[dict[str, Any]]:
     """Return the rows of the decoding table.
 
     Parameters
@@ -126,7 +132,9 @@ def bits_rows(found: Bits, about: Mapping[str, Any], n_nulls: int, rng: np.rando
     n_nulls : int
         Draws of a shift per run.
     rng : Generator
-        Of shifts and intervals.
+        Of intervals.
+    seeds : sequence of int
+        Of the shifts of each test run, as `story_seeds` returns them.
 
     Returns
     -------
@@ -137,22 +145,23 @@ def bits_rows(found: Bits, about: Mapping[str, Any], n_nulls: int, rng: np.rando
     """
     size = sum(int(characters.sum()) for characters in found.characters)
     saved = [language - brain for language, brain in zip(found.language, found.brain, strict=True)]
-    null = _drawn([gain[1:].sum(1) for gain in saved], n_nulls, rng) / size
+    null = _drawn([gain.sum(1) for gain in saved], n_nulls, [seeds[run] for run in found.runs]) / size
     base = sum(float(bits.sum()) for bits in found.language) / size
     method = METHOD.format(n=len(null), shifts=min(len(gain) - 1 for gain in saved), weight=found.weight)
     own = _score(found, [gain[0] for gain in saved], null, rng)
-    low, high = (float(limit) for limit in np.quantile(null, (0.025, 0.975)))
-    shifted = Score(float(null.mean()), low, high, own.n, _UNTESTED)
-    gains = {MODEL: own, LANGUAGE_MODEL: Score(0.0, np.nan, np.nan, own.n, _UNTESTED), SHIFTED: shifted}
+    gains = {MODEL: own, LANGUAGE_MODEL: Score(0.0, np.nan, np.nan, own.n, _UNTESTED)}
+    shifted = shifted_row(about, GAIN, own)
     plain = _score(found, found.language, _UNTESTED, rng)
     bits = {MODEL: _score(found, [part[0] for part in found.brain], base - null, rng), LANGUAGE_MODEL: plain}
-    bits[SHIFTED] = Score(base - shifted.score, base - shifted.high, base - shifted.low, own.n, _UNTESTED)
+    middle, low, high = (base - shifted[key] for key in ("score", "ci_high", "ci_low"))
+    bits[SHIFTED] = Score(middle, low, high, own.n, _UNTESTED)
     for name, parts in found.controls.items():
         bits[name] = _score(found, parts, _UNTESTED, rng)
         less = [language - part for language, part in zip(found.language, parts, strict=True)]
         gains[name] = _score(found, less, _UNTESTED, rng)
-    rows = [window_row(about, name, GAIN, score, method) for name, score in gains.items()]
-    rows += [window_row(about, name, BITS, score, "") | {"p": np.nan, "method": np.nan} for name, score in bits.items()]
+    rows = [window_row(about, name, GAIN, score, method) for name, score in gains.items()] + [shifted]
+    untested = {"p": np.nan, "method": np.nan, NULL: None}
+    rows += [window_row(about, name, BITS, score, "") | untested for name, score in bits.items()]
     return [{**row, "control_of": None if row["model"] == MODEL else MODEL} for row in rows]
 
 
@@ -169,9 +178,16 @@ def _score(found: Bits, bits: Sequence[Floats], null: Floats, rng: np.random.Gen
     return over_windows(ratio + (total - ratio * size) / size.mean(), null, rng)
 
 
-def _drawn(runs: Sequence[Floats], n_nulls: int, rng: np.random.Generator) -> Floats:
-    """Return the sum over runs of one shift each, shape (n_nulls,); all of them where they are no more than that."""
+def _drawn(runs: Sequence[Floats], n_nulls: int, seeds: Sequence[int]) -> Floats:
+    """Return the sum over runs of one shift each, shape (n_nulls,); all of them where they are no more than that.
+
+    No shift is as likely as any other. Of all combinations the text as it was heard is left out: p counts it anyway.
+    """
     # Draws that repeat a few combinations would let p fall below one in their number.
     if math.prod(len(shifts) for shifts in runs) <= n_nulls:
-        return np.array([sum(chosen) for chosen in itertools.product(*runs)], dtype=np.float64)
-    return np.sum([shifts[rng.integers(len(shifts), size=n_nulls)] for shifts in runs], axis=0)
+        return np.array([sum(chosen) for chosen in itertools.product(*runs)][1:], dtype=np.float64)
+    drawn = [
+        shifts[np.random.default_rng(seed).integers(len(shifts), size=n_nulls)]
+        for shifts, seed in zip(runs, seeds, strict=True)
+    ]
+    return np.asarray(np.sum(drawn, axis=0), dtype=np.float64)

@@ -131,21 +131,21 @@ def _log_total(log_p: Floats) -> Floats:
 
 
 def text_shifts(n_words: int, most: int = N_SHIFTS) -> NDArray[np.int64]:
-    """Return which word stands at each place: first as it was heard, then moved by a quarter to three quarters.
+    """Return which word stands at each place: first as it was heard, then moved round.
 
     Parameters
     ----------
     n_words : int
     most : int
-        Shifts, evenly spread; fewer where the run has fewer.
+        Shifts, evenly spread over the whole round; fewer where the run has fewer.
 
     Returns
     -------
     array of shape (1 + n_shifts, n_words)
     """
-    first, last = n_words // 4, 3 * n_words // 4
-    shifts = np.unique(np.linspace(first, last, min(most, last - first + 1)).round().astype(int))
-    return np.stack([np.roll(np.arange(n_words), shift) for shift in (0, *shifts)])
+    n_orders = min(most + 1, n_words)
+    shifts = np.round(np.arange(n_orders) * n_words / n_orders).astype(int)
+    return np.stack([np.roll(np.arange(n_words), shift) for shift in shifts])
 
 
 def place_scores(listener: Listener, run: NDArray[np.floating], n_words: int) -> BrainScores:

@@ -12,11 +12,12 @@ from decoders.decoding.beam import SearchOptions
 from decoders.decoding.free_text import Decoded, Listener, decode_run
 from decoders.decoding.language import Language
 from decoders.decoding.lexicon import Units
+from decoders.decoding.refit import SHIFTED
 from decoders.stimuli.timings import Words
 
 MODEL = "beam"
-LANGUAGE_MODEL, SHIFTED, NOISE, POSITION, WORD_RATE, OTHER_SUBJECT = (
-    f"control:{name}" for name in ("language_model", "shifted", "noise", "position", "word_rate", "other_subject")
+LANGUAGE_MODEL, NOISE, POSITION, WORD_RATE, OTHER_SUBJECT = (
+    f"control:{name}" for name in ("language_model", "noise", "position", "word_rate", "other_subject")
 )
 Run = NDArray[np.floating]
 

@@ -122,26 +122,37 @@ def identify(similarities: Sequence[Floats]) -> Identified:
     return Identified.joined([rank_true(similarity) for similarity in similarities])
 
 
-def window_rolls(lengths: Sequence[int], n_rolls: int, rng: np.random.Generator) -> list[list[NDArray[np.int64]]]:
+Rolls = list[list[NDArray[np.int64]]]
+
+
+def window_rolls(lengths: Sequence[int], n_rolls: int, seeds: Sequence[int]) -> Rolls:
     """Draw rolls of the windows of each run: orders of shape (n_windows,), one list of runs per draw.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Windows of each run.
+    n_rolls : int
+    seeds : sequence of int
+        One per run, as `story_seeds` returns them.
 
     Neighbouring windows are about the same, in what is heard and in what is decoded: a null that permuted them would
     be too narrow. A roll keeps that, and keeps a run's windows in their run. Every shift, none too, is as likely.
     """
-    shifts = [rng.integers(length, size=n_rolls) for length in lengths]
+    shifts = [
+        np.random.default_rng(seed).integers(length, size=n_rolls) for length, seed in zip(lengths, seeds, strict=True)
+    ]
     return [
         [np.roll(np.arange(length), int(drawn[k])) for length, drawn in zip(lengths, shifts, strict=True)]
         for k in range(n_rolls)
     ]
 
 
-def identification_null(
-    similarities: Sequence[Floats], rng: np.random.Generator, n_nulls: int
-) -> tuple[Floats, Floats]:
-    """Return mean percentile and top-1 with the decoded windows of each run rolled, shape (n_nulls,) each."""
+def identification_null(similarities: Sequence[Floats], rolls: Rolls) -> tuple[Floats, Floats]:
+    """Return mean percentile and top-1 with the decoded windows of each run rolled, shape (n_rolls,) each."""
     found = [
         identify([similarity[:, order] for similarity, order in zip(similarities, orders, strict=True)])
-        for orders in window_rolls([len(similarity) for similarity in similarities], n_nulls, rng)
+        for orders in rolls
     ]
     return np.array([f.percentile.mean() for f in found]), np.array([f.correct.mean() for f in found])
 
@@ -151,8 +162,7 @@ def semantic_similarity(
     decoded: Sequence[Words],
     features: TextFeatures,
     windows: Floats,
-    rng: np.random.Generator,
-    n_nulls: int = N_NULLS,
+    rolls: Rolls,
 ) -> Similarity:
     """Compare the meaning of decoded and heard windows, against windows that are rolled within their runs.
 
@@ -162,17 +172,16 @@ def semantic_similarity(
         One per run.
     features : TextFeatures
     windows : array of shape (n_windows, 2)
-    rng : Generator
-    n_nulls : int
-        Rolls of the windows within each run, at least 200.
+    rolls : list of list of array
+        Orders of the windows within each run, at least 200, as `window_rolls` draws them.
 
     Raises
     ------
     InputError
         Fewer than 200 rolls, or no words at all.
     """
-    if n_nulls < N_NULLS or not any(len(words) for words in decoded):
-        found = f"{n_nulls} rolls of {sum(map(len, decoded))} words"
+    if len(rolls) < N_NULLS or not any(len(words) for words in decoded):
+        found = f"{len(rolls)} rolls of {sum(map(len, decoded))} words"
         remedy = "Raise the number of rolls, or check the length model."
         raise InputError(f"{N_NULLS} rolls or more of decoded words", found, "free text scores", remedy)
     # What all windows of a run share says nothing about any one of them.
@@ -184,7 +193,7 @@ def semantic_similarity(
     ]
     null = [
         np.concatenate([matrix[np.arange(len(matrix)), order] for matrix, order in zip(cosines, orders, strict=True)])
-        for orders in window_rolls([len(matrix) for matrix in cosines], n_nulls, rng)
+        for orders in rolls
     ]
     own = np.concatenate([np.diagonal(matrix) for matrix in cosines])
     return Similarity(float(own.mean()), own, np.array([scores.mean() for scores in null]))

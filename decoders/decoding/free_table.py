@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from decoders.decoding.free_controls import WORD_RATE, Told
 from decoders.decoding.free_scores import (
+    Rolls,
     identification_null,
     identify,
     semantic_similarity,
@@ -45,7 +46,8 @@ class Compared:
         Onset and end in seconds, the same in every run.
     step, blur : float
         Seconds, as in `window_courses`.
-    n_nulls : int
+    rolls : list of list of array
+        Orders of the windows of each run for the null, as `window_rolls` draws them.
     """
 
     heard: list[Words]
@@ -53,7 +55,7 @@ class Compared:
     windows: Floats
     step: float
     blur: float
-    n_nulls: int
+    rolls: Rolls
 
 
 class WordCount:
@@ -77,7 +79,7 @@ def score_rows(
     subject : str
     seed : int
     rng : Generator
-        Of rolls and intervals.
+        Of intervals.
     task : str
         Of the rows.
 
@@ -89,7 +91,7 @@ def score_rows(
         control ``word_rate`` of a model is its own text with every word taken for the same.
     """
     about = {"subject": subject, "seed": seed, "task": task}
-    method = METHOD.format(n=compared.n_nulls)
+    method = METHOD.format(n=len(compared.rolls))
     rows = []
     for one in told:
         scores = _identified(one.texts, compared, compared.meaning, rng) | _similar(one.texts, compared, rng)
@@ -109,7 +111,7 @@ def _identified(
 ) -> dict[str, Score]:
     found = text_similarity(compared.heard, texts, features, compared.windows, compared.step, compared.blur)
     windows = identify(found)
-    percentile, top1 = identification_null(found, rng, compared.n_nulls)
+    percentile, top1 = identification_null(found, compared.rolls)
     return {
         "percentile": over_windows(windows.percentile, percentile, rng),
         "top1": over_windows(windows.correct, top1, rng),
@@ -117,7 +119,7 @@ def _identified(
 
 
 def _similar(texts: Sequence[Words], compared: Compared, rng: np.random.Generator) -> dict[str, Score]:
-    found = semantic_similarity(compared.heard, texts, compared.meaning, compared.windows, rng, compared.n_nulls)
+    found = semantic_similarity(compared.heard, texts, compared.meaning, compared.windows, compared.rolls)
     return {"similarity": over_windows(found.windows, found.null, rng)}
 
 

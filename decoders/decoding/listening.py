@@ -48,6 +48,8 @@ class Listening:
         Runs by number, as declared.
     labels : sequence of str
         Names of the runs.
+    stories : sequence of str
+        What was heard in each of them.
     grid : bool
         Whether features are voxels on a grid; of regions and surfaces the mask is a list, and nothing is smoothed.
     """
@@ -60,6 +62,7 @@ class Listening:
     trained: Sequence[int] = ()
     tested: Sequence[int] = ()
     labels: Sequence[str] = ()
+    stories: Sequence[str] = ()
     grid: bool = True
 
     @property
@@ -84,7 +87,8 @@ class Listening:
     def _part(self, runs: Sequence[int]) -> Listening:
         targets, features = ([part[run] for run in runs] for part in (self.targets, self.features))
         x = some_runs(self.x, runs)
-        return replace(self, x=x, targets=targets, features=features, trained=(), tested=())
+        stories = [self.stories[run] for run in runs]
+        return replace(self, x=x, targets=targets, features=features, trained=(), tested=(), stories=stories)
 
 
 def listen(job: Job) -> tuple[Listening, list[Recording]]:
@@ -132,7 +136,10 @@ def prepare(
     plain, convolved = (text_targets(parts, words, embedding, hrf) for hrf in (False, True))
     side = {"train": trained, "test": found.tested}.get(split.fit("scaling", TEXT_SCALING).on, range(len(parts)))
     targets, features = ([run.astype(np.float32) for run in zscore_runs(runs, side)] for runs in (plain, convolved))
-    return Listening(x, targets, features, mask, parts[0].tr, trained, found.tested, found.labels, on_grid(parts))
+    stories = [part.stimulus for part in parts]
+    return Listening(
+        x, targets, features, mask, parts[0].tr, trained, found.tested, found.labels, stories, on_grid(parts)
+    )
 
 
 def text_targets(

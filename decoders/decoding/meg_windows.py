@@ -12,7 +12,7 @@ from decoders.config import MegDecodingSettings
 from decoders.decoding.meg_encoder import train_encoder
 from decoders.decoding.meg_gate import with_null_text
 from decoders.decoding.meg_runs import COLUMNS, Stretch, fold_parts, resampled
-from decoders.decoding.refit import Score, decode_runs, identification_scores, shifted_score, window_row
+from decoders.decoding.refit import Score, decode_runs, identification_scores, shifted_row, window_row
 from decoders.decoding.splits_meg import SETTING
 from decoders.decoding.text_extras import absent_row
 
@@ -33,6 +33,7 @@ def window_rows(
     about: Mapping[str, Any],
     seed: int,
     rng: np.random.Generator,
+    shifts: Sequence[int],
 ) -> tuple[list[dict[str, Any]], dict[str, Runs]]:
     """Identify the windows of held-out runs by every model, and by its controls.
 
@@ -50,7 +51,9 @@ def window_rows(
     seed : int
         Of the encoders.
     rng : Generator
-        Of noise, null pairings, shifts and intervals.
+        Of noise, null pairings and intervals.
+    shifts : sequence of int
+        Seeds of the shifts of each of `test`, as `story_seeds` returns them.
 
     Returns
     -------
@@ -87,7 +90,7 @@ def window_rows(
         }
         if strangers:
             parts["control:other_subject"] = read[2 * len(test) :]
-        rows += _model_rows(name, parts, text, settings, about, rng)
+        rows += _model_rows(name, parts, text, settings, about, rng, shifts)
         if isinstance(others, str):
             rows += [_absent(about, "control:other_subject", metric, others, name) for metric in METRICS[:2]]
     rows += [
@@ -96,7 +99,7 @@ def window_rows(
         if name not in found
         for metric in METRICS[:2]
     ]
-    place = _identified(_places(train, test), plain, settings, rng, _CONTROL_NULLS)
+    place = _identified(_places(train, test), plain, settings, rng, shifts, _CONTROL_NULLS)
     rows += [window_row(about, "control:position", metric, score, "") for metric, score in place.items()]
     return rows, {name: read[: len(test)] for name, (read, _, _) in found.items()}
 
@@ -142,28 +145,28 @@ def noise_like(run: Stretch, train: Sequence[Stretch], rng: np.random.Generator)
 
 def _model_rows(
     name: str, parts: Mapping[str, Runs], text: Runs, settings: MegDecodingSettings, about: Mapping[str, Any],
-    rng: np.random.Generator,
+    rng: np.random.Generator, shifts: Sequence[int],
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Return the rows of a model and of its own controls."""
     scored = {
-        who: _identified(read, text, settings, rng, settings.n_nulls if who == name else _CONTROL_NULLS)
+        who: _identified(read, text, settings, rng, shifts, settings.n_nulls if who == name else _CONTROL_NULLS)
         for who, read in parts.items()
     }
     for column, control in enumerate(COLUMNS[:2]):
         one = slice(column, column + 1)
         read, heard = ([run[:, one] for run in side] for side in (parts[name], text))
-        scored[f"control:{control}"] = _identified(read, heard, settings, rng, _CONTROL_NULLS)
-    scored["control:shifted"] = {metric: shifted_score(score) for metric, score in scored[name].items()}
+        scored[f"control:{control}"] = _identified(read, heard, settings, rng, shifts, _CONTROL_NULLS)
     method = METHOD.format(n=settings.n_nulls)
-    return [
+    rows = [
         {**window_row(about, who, metric, score, method), "control_of": None if who == name else name}
         for who, scores in scored.items()
         for metric, score in scores.items()
     ]
+    return rows + [{**shifted_row(about, metric, score), "control_of": name} for metric, score in scored[name].items()]
 
 
 def _identified(
-    read: Runs, text: Runs, settings: MegDecodingSettings, rng: np.random.Generator, n_nulls: int
+    read: Runs, text: Runs, settings: MegDecodingSettings, rng: np.random.Generator, shifts: Sequence[int], n_nulls: int
 ) -> dict[str, Score]:
     """Return the scores of windows; samples beyond either side are left out."""
     length = round(settings.window_s * settings.text_hz)
@@ -171,7 +174,7 @@ def _identified(
     n_windows = min(len(run) // length for run, _ in pairs)
     tops = (10,) if n_windows > 20 else ()
     sides: tuple[Runs, Runs] = ([run for run, _ in pairs], [true for _, true in pairs])
-    return identification_scores(*sides, length, rng, n_nulls, tops, f"{SETTING}.window_s")[0]
+    return identification_scores(*sides, length, rng, shifts, n_nulls, tops, f"{SETTING}.window_s")[0]
 
 
 def _places(train: Sequence[Stretch], test: Sequence[Stretch]) -> Runs:

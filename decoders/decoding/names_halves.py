@@ -15,6 +15,7 @@ from decoders.config import NamesSettings
 from decoders.decoding.names import Samples
 from decoders.decoding.names_text import text_row
 from decoders.decoding.nearest_pattern import NearestPattern, nearest_pattern
+from decoders.decoding.score_nulls import NULL
 from decoders.errors import InputError
 from decoders.stats.splits import Split
 from decoders.store.arrays import Array
@@ -103,13 +104,14 @@ def _row(found: NearestPattern) -> dict[str, Any]:
         "null_mean": float(found.null.mean()),
         "p": found.p,
         "method": _EXACT if found.exact else _SAMPLED,
+        NULL: found.null,
     }
 
 
 def _chance(found: NearestPattern) -> dict[str, Any]:
     low, high = np.quantile(found.null, [0.025, 0.975])
     limits = {"score": float(found.null.mean()), "ci_low": low, "ci_high": high}
-    note = {"control_of": "nearest_pattern", "method": "mean and central 95 % of the relabellings"}
+    note = {"control_of": "nearest_pattern", "method": "mean and central 95 % of the relabellings", NULL: found.null}
     return {**_common("control:shuffled", 2 * len(found.forward)), **limits, **note}
 
 

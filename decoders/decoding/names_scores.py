@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from decoders.decoding.names import Samples, by_block
-from decoders.decoding.text_scores import distance_table
+from decoders.decoding.score_nulls import NULL
+from decoders.decoding.text_scores import LOWER_IS_BETTER, distance_table
 from decoders.stats.permutation import permutation_p
 from decoders.stats.resampling import draw_counts
 
@@ -81,7 +82,7 @@ def run_interval(
 def score_row(
     items: Items, decoded: Labels, metric: str, null: NDArray[np.float64] | None, rng: np.random.Generator
 ) -> dict[str, Any]:
-    """Return score, interval, null mean and p of one model, metric and unit.
+    """Return score, interval, null mean, p and the null itself of one model, metric and unit.
 
     Parameters
     ----------
@@ -97,9 +98,10 @@ def score_row(
     score = float(ratio(parts))
     row: dict[str, Any] = {"metric": metric, "score": score, "ci_low": low, "ci_high": high, "n": len(decoded)}
     if null is None or not len(null):
-        return {**row, "null_mean": np.nan, "p": np.nan}
-    sign = -1 if metric == "cer" else 1
-    return {**row, "null_mean": float(null.mean()), "p": float(permutation_p(sign * score, sign * null))}
+        return {**row, "null_mean": np.nan, "p": np.nan, NULL: None}
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    p = float(permutation_p(sign * score, sign * null))
+    return {**row, "null_mean": float(null.mean()), "p": p, NULL: null}
 
 
 def null_scores(items: Items, truths: Labels, decoded: Labels, metric: str) -> NDArray[np.float64]:

@@ -26,6 +26,7 @@ from decoders.decoding.names_halves import halves_rows
 from decoders.decoding.names_scores import Unit
 from decoders.decoding.names_speller import half_split_agreement, leave_one_run_out, speller_options
 from decoders.decoding.names_text import text_rows
+from decoders.decoding.score_nulls import NULL, scores_frame
 from decoders.decoding.speller_fit import SpellerOptions
 from decoders.decoding.splits_names import Labels, declare_names
 from decoders.errors import InputError
@@ -67,7 +68,7 @@ class NamesOutcome:
         """Return the scores; p is corrected by Holm over the models, units and seeds of each metric."""
         common = {"level": "subject", "subject": subject, "seed": np.nan, "null_mean": np.nan, "p": np.nan}
         extra = {"control_of": np.nan, "method": np.nan}
-        table = pd.DataFrame([{**common, **extra, **row} for row in self.rows])
+        table = scores_frame({**common, **extra, **row} for row in self.rows)
         # Accuracy and error rate are two readings of one claim, hence a family each.
         table["p_corrected"] = table.groupby("metric")["p"].transform(lambda p: holm(p.to_numpy(dtype=np.float64)))
         return table
@@ -239,7 +240,7 @@ class _Study:
         row = {"metric": metric, "score": draws.mean(), "ci_low": low, "ci_high": high}
         row["n"] = len(self.items[unit].label)
         method = f"mean and central 95 % of {len(draws)} permutations"
-        self._add(unit, "control:shuffled", {**row, "control_of": model, "method": method})
+        self._add(unit, "control:shuffled", {**row, "control_of": model, "method": method, NULL: draws})
 
     def _shuffled_rows(self, unit: Unit, labels: scores.Labels, decisions: NDArray[np.float64], seed: int) -> None:
         """Add the rows of the speller that was trained and tested on shuffled labels."""

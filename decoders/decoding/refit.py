@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from decoders.decoding.identification import Identified, identify_runs
 from decoders.decoding.maps import run_folds
+from decoders.decoding.score_nulls import NULL
 from decoders.decoding.stored_runs import BLOCK_BYTES, lengths_of
 from decoders.errors import InputError
 from decoders.models.ridge import Fold, delayed, fit_kernel_ridge, fit_ridge_by_run, standardised
@@ -19,6 +20,7 @@ from decoders.stats.resampling import bootstrap_interval
 
 ALPHAS = (1e2, 1e3, 1e4, 1e5, 1e6, 1e7)
 N_NULLS = 200
+SHIFTED = "control:shifted"
 Runs = Sequence[NDArray[np.floating]]
 
 
@@ -39,7 +41,7 @@ class Score:
 
 
 def window_row(about: Mapping[str, Any], model: str, metric: str, score: Score, method: str) -> dict[str, Any]:
-    """Return the row of the decoding table of scores of windows; controls are not tested.
+    """Return the row of the decoding table of scores of windows, with its null; controls are not tested and have none.
 
     Parameters
     ----------
@@ -56,14 +58,15 @@ def window_row(about: Mapping[str, Any], model: str, metric: str, score: Score, 
         "level": "subject", "split": "test_runs", **about, "model": model, "metric": metric,
         "score": score.score, "ci_low": score.low, "ci_high": score.high, "n": score.n,
         "null_mean": float(score.null.mean()), "p": p, "p_corrected": np.nan,
-        "method": np.nan if np.isnan(p) else method,
+        "method": np.nan if np.isnan(p) else method, NULL: score.null if tested else None,
     }  # fmt: skip
 
 
-def shifted_score(score: Score) -> Score:
-    """Return the null of shifts of a score as a score of its own: its mean, and the middle 95 % of it."""
+def shifted_row(about: Mapping[str, Any], metric: str, score: Score) -> dict[str, Any]:
+    """Return the null of shifts of a score as a control: its mean, and the middle 95 % of it; it keeps the null."""
     low, high = np.quantile(score.null, [0.025, 0.975])
-    return Score(float(score.null.mean()), float(low), float(high), len(score.null), np.array([np.nan]))
+    shifted = Score(float(score.null.mean()), float(low), float(high), score.n, np.array([np.nan]))
+    return {**window_row(about, SHIFTED, metric, shifted, ""), NULL: score.null}
 
 
 def decode_runs(
@@ -145,6 +148,7 @@ def identification_scores(
     targets: Runs,
     length: int,
     rng: np.random.Generator,
+    seeds: Sequence[int],
     n_nulls: int = N_NULLS,
     tops: Sequence[int] = (),
     where: str = "decoding.voxels.test_runs",
@@ -160,9 +164,12 @@ def identification_scores(
     length : int
         Samples per window.
     rng : Generator
-        Of intervals and shifts.
+        Of intervals.
+    seeds : sequence of int
+        Of the shifts of each run, as `story_seeds` returns them.
     n_nulls : int
-        The text of each run is rolled by a random quarter to three quarters of the run.
+        The text of each run is rolled by any number of moments. None is as likely as any other: without the small
+        shifts, slow courses that are alike by luck would have no luck to be compared with.
     tops : sequence of int
         Further ranks that count as found.
     where : str
@@ -187,7 +194,7 @@ def identification_scores(
         )  # fmt: skip
     true = [run[: len(p)] for run, p in zip(targets, predicted, strict=True)]
     found = identify_runs(true, predicted, length)
-    nulls = [identify_runs(_shifted(true, rng), predicted, length) for _ in range(n_nulls)]
+    nulls = [identify_runs(shifted, predicted, length) for shifted in _shifted(true, seeds, n_nulls)]
     scores = {
         "percentile": over_windows(found.percentile, np.array([n.percentile.mean() for n in nulls]), rng),
         "top1": over_windows(found.correct, np.array([n.correct.mean() for n in nulls]), rng),
@@ -203,8 +210,13 @@ def over_windows(windows: NDArray[np.float64], null: NDArray[np.float64], rng: n
     return Score(float(windows.mean()), low, high, len(windows), null)
 
 
-def _shifted(runs: Runs, rng: np.random.Generator) -> list[NDArray[np.floating]]:
-    return [np.roll(run, int(rng.integers(len(run) // 4, 3 * len(run) // 4 + 1)), axis=0) for run in runs]
+def _shifted(runs: Runs, seeds: Sequence[int], n_draws: int) -> Iterator[list[NDArray[np.floating]]]:
+    """Yield the runs, each rolled by any number of samples."""
+    shifts = [
+        np.random.default_rng(seed).integers(len(run), size=n_draws) for run, seed in zip(runs, seeds, strict=True)
+    ]
+    for drawn in zip(*shifts, strict=True):
+        yield [np.roll(run, int(shift), axis=0) for run, shift in zip(runs, drawn, strict=True)]
 
 
 def answers(run: NDArray[np.floating], lags: Sequence[int]) -> NDArray[np.floating]:

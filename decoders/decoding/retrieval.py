@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from decoders.decoding.free_controls import NOISE, OTHER_SUBJECT, SHIFTED, Told, noise_like, rolled
+from decoders.decoding.free_controls import NOISE, OTHER_SUBJECT, Told, noise_like, rolled
 from decoders.decoding.free_scores import words_within
 from decoders.decoding.free_text import Listener, Timing, text_features
 from decoders.decoding.identification import sliding_windows, window_correlations
 from decoders.decoding.likelihood import Floats
-from decoders.decoding.refit import decode_runs
+from decoders.decoding.refit import SHIFTED, decode_runs
 from decoders.decoding.responses import TextFeatures
 from decoders.stimuli.features import zscore_runs
 from decoders.stimuli.timings import Words

@@ -16,10 +16,11 @@ from decoders.data.manifest import read_manifest, select_runs
 from decoders.decoding import maps
 from decoders.decoding.across_methods import Given, Others
 from decoders.decoding.across_people import Common, Floats, Gates, Person, few_shot_gates
-from decoders.decoding.across_scores import HeldOut, Read, read_new_person, scores_frame, windows_of
+from decoders.decoding.across_scores import HeldOut, Read, read_new_person, score_rows, windows_of
 from decoders.decoding.bottleneck import lags_in_volumes
 from decoders.decoding.common_grid import common_mask, on_common_grid, on_grid
 from decoders.decoding.listening import planted_voxels, text_targets, words_embedding
+from decoders.decoding.score_nulls import scores_frame, story_seeds, write_nulls
 from decoders.decoding.splits_across import SETTING, Amount, declare_across, fold_name
 from decoders.decoding.splits_voxels import LEARNT, TEXT_SCALING
 from decoders.decoding.stage_encode import runs_with_words
@@ -58,7 +59,9 @@ def run(job: Job) -> None:
                 "sub-%s, %s runs given, %s: percentile %.3f", subject, amount, model, scores["percentile"].score
             )
     about = {"subject": subject, "seed": job.seed, "task": f"window_{WINDOW_S:g}s"}
-    write_table(job.outputs["scores"], scores_frame(reads, about), "decoding_scores")
+    rows = [row for read in reads for row in score_rows(read, about)]
+    write_table(job.outputs["scores"], scores_frame(rows), "decoding_scores")
+    write_nulls(job.outputs["nulls"], rows, subject)
     write_table(job.outputs["recovery"], _recovery_table(recovered, study, subject), "recovery")
     _write(job.outputs["arrays"], reads, arrays, study, len(new.x), subject)
 
@@ -139,7 +142,8 @@ class _Study:
             voxels = self.select(self.logits[name])
             return Person([x[i] for i in numbers], [targets[i] for i in numbers], told, voxels)
 
-        test = HeldOut([x[i] for i in tested], [targets[i] for i in tested], round(WINDOW_S / self.common.tr))
+        seeds = story_seeds(self.job.rng, [self.recordings[i].stimulus for i in tested])
+        test = HeldOut([x[i] for i in tested], [targets[i] for i in tested], round(WINDOW_S / self.common.tr), seeds)
         return person(subject, mine), [person(name, numbers) for name, numbers in theirs.items()], test
 
     def _targets(self, subject: str, split: DeclaredSplit) -> list[NDArray[np.float64]]:

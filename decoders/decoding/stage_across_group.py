@@ -9,16 +9,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from decoders.decoding.across_scores import METHOD
+from decoders.decoding.group_scores import GROUP, group_rows, interval_over_people
+from decoders.decoding.score_nulls import read_nulls
 from decoders.decoding.splits_across import amount_of
 from decoders.stage import Job
-from decoders.stats.permutation import permutation_p
-from decoders.stats.resampling import bootstrap_interval, t_interval
+from decoders.stats.resampling import bootstrap_interval
 from decoders.store.arrays import Arrays, read_arrays
 from decoders.store.tables import read_table, write_table
 
 _LABELS = ("subject", "split", "task", "model", "metric", "control_of")
-_PLACE = ["split", "seed", "task", "model", "metric", "control_of"]
 Values = NDArray[np.float64]
 
 
@@ -26,52 +25,13 @@ def run(job: Job) -> None:
     """Write the rows of the group, and the table of scores by the amount of given runs."""
     scores = pd.concat([read_table(path, _LABELS) for path in job.inputs["scores"]], ignore_index=True)
     arrays = {str(found.attributes["subject"]): found for found in map(read_arrays, job.inputs["arrays"])}
-    group = group_rows(scores, arrays)
+    group = group_rows(scores, read_nulls(job.inputs["nulls"]))
     table = by_amount(pd.concat([scores, group], ignore_index=True), arrays, job.rng("gain"))
     write_table(job.outputs["scores"], group, "decoding_scores")
     write_table(job.outputs["across"], table, "across")
-    best = table[(table["level"] == "group") & (table["metric"] == "percentile")]
+    best = table[(table["level"] == GROUP) & (table["metric"] == "percentile")]
     for row in best.to_dict("records"):
         job.log.info("group, %s runs given, %s: percentile %.3f", row["runs"], row["model"], row["score"])
-
-
-def group_rows(scores: pd.DataFrame, arrays: Mapping[str, Arrays]) -> pd.DataFrame:
-    """Return the means over held-out people.
-
-    The interval is of the mean over people (t), so it holds for new people; the null is the mean of the people's
-    nulls, whose shifts were drawn apart.
-
-    Parameters
-    ----------
-    scores : DataFrame
-        Rows of all people.
-    arrays : mapping of str to Arrays
-        By subject: ``null/<split>/<model>/<metric>``.
-    """
-    rows = []
-    for keys, people in scores.groupby(_PLACE, dropna=False, sort=False):
-        place = dict(zip(_PLACE, keys, strict=True))
-        values = people["score"].to_numpy(np.float64)
-        low, high = interval_over_people(values)
-        name = f"null/{place['split']}/{place['model']}/{place['metric']}"
-        nulls = [arrays[who][name] for who in people["subject"] if name in arrays[who].arrays]
-        null = np.mean(nulls, axis=0) if nulls else np.full(1, people["null_mean"].astype(float).mean())
-        tested = bool(nulls)
-        rows.append({
-            "level": "group", "subject": "group", **place, "score": values.mean(), "ci_low": low, "ci_high": high,
-            "n": len(values), "null_mean": float(np.mean(null)),
-            "p": float(permutation_p(values.mean(), null)) if tested else np.nan, "p_corrected": np.nan,
-            "method": METHOD if tested else np.nan,
-        })  # fmt: skip
-    return pd.DataFrame(rows)
-
-
-def interval_over_people(values: Values) -> tuple[float, float]:
-    """Return the 95 % limits of the mean over people (t); not a number for one person."""
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    low, high = t_interval(values.mean(), values.var(ddof=1) / len(values), len(values) - 1)
-    return float(low), float(high)
 
 
 def by_amount(scores: pd.DataFrame, arrays: Mapping[str, Arrays], rng: np.random.Generator) -> pd.DataFrame:
@@ -120,7 +80,7 @@ def _gains(scores: pd.DataFrame, arrays: Mapping[str, Arrays]) -> dict[tuple[str
                 found[who, split, model, metric] = np.asarray(windows[name] - windows[own], dtype=np.float64)
     for split, model, metric in dict.fromkeys(key[1:] for key in found):
         people: Sequence[Values] = [value for key, value in found.items() if key[1:] == (split, model, metric)]
-        found["group", split, model, metric] = np.array([value.mean() for value in people])
+        found[GROUP, split, model, metric] = np.array([value.mean() for value in people])
     return found
 
 
@@ -131,5 +91,5 @@ def _over_within(
     values = gains.get((row["subject"], row["split"], row["model"], row["metric"]))
     if values is None or row["model"] == "within":
         return empty
-    low, high = interval_over_people(values) if row["subject"] == "group" else bootstrap_interval(values, rng)
+    low, high = interval_over_people(values) if row["subject"] == GROUP else bootstrap_interval(values, rng)
     return {"over_within": float(values.mean()), "over_within_low": low, "over_within_high": high}

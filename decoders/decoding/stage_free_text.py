@@ -21,7 +21,6 @@ from decoders.decoding.free_controls import (
     MODEL,
     NOISE,
     OTHER_SUBJECT,
-    SHIFTED,
     Reader,
     Told,
     decode_with_controls,
@@ -30,14 +29,17 @@ from decoders.decoding.free_controls import (
     rolled,
 )
 from decoders.decoding.free_others import others_runs
+from decoders.decoding.free_scores import window_rolls
 from decoders.decoding.free_table import TASK, Compared, score_rows, shared_windows, text_rows
 from decoders.decoding.free_text import Listener, Timing, fit_listener
 from decoders.decoding.lexicon import lexicon_units
 from decoders.decoding.likelihood import Floats
 from decoders.decoding.phantom_vectors import phantom_vectors
+from decoders.decoding.refit import SHIFTED
 from decoders.decoding.responses import WordVectors
 from decoders.decoding.retrieval import retrieve_with_controls
 from decoders.decoding.run_parts import parts_of
+from decoders.decoding.score_nulls import scores_frame, story_seeds, write_nulls
 from decoders.decoding.splits_free_text import SETTING, declare_free_text, language_corpus
 from decoders.decoding.splits_voxels import LEARNT
 from decoders.decoding.stage_encode import runs_with_words
@@ -68,8 +70,8 @@ class _Runs:
         Training and held-out runs, or blocks of the only run.
     known, heard : list of Words
         What was heard in them, in seconds of the run.
-    names : list of str
-        Labels of the held-out runs.
+    names, stories : list of str
+        Labels of the held-out runs, and what was heard in them.
     voxels : array of int
         Selected on the training runs.
     tr : float
@@ -84,6 +86,7 @@ class _Runs:
     known: list[Words]
     heard: list[Words]
     names: list[str]
+    stories: list[str]
     voxels: NDArray[np.int64]
     tr: float
     corpus: Corpus
@@ -105,11 +108,13 @@ def run(job: Job) -> None:
     reader = _reader(job, listener, settings)
     told = _told(job, runs, reader, windows, voxels.folds)
     meaning = WordVectors(embedding, count=False)
-    compared = Compared(runs.heard, meaning, windows, runs.tr, settings.blur_s, settings.n_permutations)
+    seeds = story_seeds(job.rng, runs.stories)
+    rolls = window_rolls([len(windows)] * len(runs.x), settings.n_permutations, seeds)
+    compared = Compared(runs.heard, meaning, windows, runs.tr, settings.blur_s, rolls)
     about = {"subject": subject, "seed": job.seed, "task": TASK}
     scores = score_rows(told, compared, subject, job.seed, job.rng("free text scores", subject))
     bits = _bits(job, runs, reader, settings, voxels.folds)
-    scores += bits_rows(bits, about, settings.n_permutations, job.rng("bits scores", subject))
+    scores += bits_rows(bits, about, settings.n_permutations, job.rng("bits scores", subject), seeds)
     scorers = extra_scorers(runs.heard, settings.bert_model, settings.bert_layer)
     scores += extra_rows(told, runs.heard, windows, scorers, about, job.rng("extra scores", subject))
     if isinstance(runs.others, str):
@@ -119,7 +124,8 @@ def run(job: Job) -> None:
             job.log.info("sub-%s, %s, %s: %s", subject, *(row[k] for k in ("model", "metric", "method")))
         elif not row["model"].startswith("control:"):
             job.log.info("sub-%s, %s, %s: %.3f, p %.4f", subject, *(row[k] for k in ("model", "metric", "score", "p")))
-    write_table(job.outputs["scores"], pd.DataFrame(scores), "decoding_scores")
+    write_table(job.outputs["scores"], scores_frame(scores), "decoding_scores")
+    write_nulls(job.outputs["nulls"], scores, subject)
     write_table(job.outputs["text"], pd.DataFrame(text_rows(told, compared, subject, runs.names)), "text")
 
 
@@ -140,7 +146,8 @@ def _read(job: Job, words: dict[str, Words]) -> _Runs:
     others = others_runs([parts[i] for i in tested], every, mask, selected)
     return _Runs(
         [x[i] for i in trained], [x[i] for i in tested], [heard[i] for i in trained], [heard[i] for i in tested],
-        [parts[i].run for i in tested], selected, parts[0].tr, language_corpus(audited), others,
+        [parts[i].run for i in tested], [parts[i].stimulus for i in tested], selected, parts[0].tr,
+        language_corpus(audited), others,
     )  # fmt: skip
 
 

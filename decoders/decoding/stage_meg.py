@@ -15,6 +15,7 @@ from decoders.config import MegDecodingSettings
 from decoders.data.manifest import read_manifest, select_runs
 from decoders.decoding.beam import SearchOptions
 from decoders.decoding.free_controls import MODEL, Reader, decode_with_controls, other_stories
+from decoders.decoding.free_scores import window_rolls
 from decoders.decoding.free_table import Compared, score_rows, shared_windows, text_rows
 from decoders.decoding.language import Language
 from decoders.decoding.language_fit import LanguageOptions, fit_language
@@ -25,6 +26,7 @@ from decoders.decoding.meg_runs import Stretch, run_name, stretch, stretches, wi
 from decoders.decoding.meg_text import REDUCTION, fit_sensor_listener, search_input
 from decoders.decoding.meg_windows import METRICS, NO_SENSOR, window_rows
 from decoders.decoding.responses import WordVectors
+from decoders.decoding.score_nulls import scores_frame, story_seeds, write_nulls
 from decoders.decoding.splits_free_text import held_out_stimuli, language_corpus
 from decoders.decoding.splits_meg import SETTING, declare_meg, sensor_runs
 from decoders.decoding.stage_encode import runs_with_words
@@ -83,19 +85,24 @@ def run(job: Job) -> None:
     about = {"subject": subject, "seed": job.seed, "split": heard.split.fold}
     rows, decoded = window_rows(
         heard.train, heard.test, heard.others, chosen, settings, {**about, "task": f"window_{settings.window_s:g}s"},
-        job.torch_seed("meg encoder", subject), job.rng("meg windows", subject),
+        job.torch_seed("meg encoder", subject), job.rng("meg windows", subject), _shifts(job, heard),
     )  # fmt: skip
     table = pd.DataFrame(columns=list(COLUMNS["text"]))
     if settings.text is not None:
         more, table = _text(job, heard, found, words, {**about, "task": TEXT_TASK})
         rows += more
+    rows = [{**row, "modality": MODALITY} for row in rows]
     for row in rows:
         if np.isfinite(row["p"]):
             job.log.info("sub-%s, %s, %s: %.3f, p %.4f", subject, *(row[k] for k in ("model", "metric", "score", "p")))
-    scores = pd.DataFrame(rows).assign(modality=MODALITY)
-    write_table(job.outputs["scores"], scores, "decoding_scores")
+    write_table(job.outputs["scores"], scores_frame(rows), "decoding_scores")
+    write_nulls(job.outputs["nulls"], rows, subject)
     write_table(job.outputs["text"], table, "text")
     _write(job.outputs["arrays"], heard, found, decoded, settings)
+
+
+def _shifts(job: Job, heard: Heard) -> list[int]:
+    return story_seeds(job.rng, [run.stimulus for run in heard.test])
 
 
 def _read(job: Job, words: Mapping[str, Words]) -> Heard:
@@ -170,7 +177,8 @@ def _text(
     tr = REDUCTION / settings.text_hz
     windows = shared_windows([len(run) for run in runs], tr, text.window_s, f"{SETTING}.text.window_s")
     meaning = WordVectors(heard.embedding, count=False)
-    compared = Compared([run.words for run in heard.test], meaning, windows, tr, text.blur_s, text.n_permutations)
+    rolls = window_rolls([len(windows)] * len(runs), text.n_permutations, _shifts(job, heard))
+    compared = Compared([run.words for run in heard.test], meaning, windows, tr, text.blur_s, rolls)
     rng = job.rng("meg text scores", subject)
     rows = score_rows(told, compared, subject, job.seed, rng, TEXT_TASK)
     texts = text_rows(told, compared, subject, [run.label for run in heard.test])

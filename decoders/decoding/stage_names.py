@@ -8,6 +8,7 @@ import numpy as np
 
 from decoders.data.manifest import read_manifest, select_runs
 from decoders.decoding.names_study import decode_names
+from decoders.decoding.score_nulls import write_nulls
 from decoders.errors import InputError
 from decoders.signal.shared import share_features
 from decoders.stage import Job
@@ -32,6 +33,7 @@ def run(job: Job) -> None:
     audited = read_audited(job.input("splits"), job.input("leaks")).of_subject(subject)
     outcome = decode_names(recordings, settings, job.rng, job.log, audited)
     write_table(job.outputs["scores"], outcome.scores_table(subject), "decoding_scores")
+    write_nulls(job.outputs["nulls"], outcome.rows, subject)
     write_table(job.outputs["text"], outcome.text_table(subject), "text")
     attributes = {"subject": subject, "settings": settings.model_dump(mode="json"), **outcome.attributes}
     write_arrays(job.outputs["arrays"], {**outcome.arrays, **_place(recordings)}, attributes)

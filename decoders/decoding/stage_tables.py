@@ -17,13 +17,13 @@ from decoders.stage import Job
 from decoders.stats.correction import fdr
 from decoders.store.tables import COLUMNS, read_table, write_table
 
-_LABELS = ("level", "subject", "split", "task", "model", "metric", "run", "mode", "reference", "decoded", "grid", "map")
+LABELS = ("level", "subject", "split", "task", "model", "metric", "run", "mode", "reference", "decoded", "grid", "map")
 
 
 def run(job: Job) -> None:
     """Write the joined tables."""
     tables = {
-        name: join_tables([(path, read_table(path, _LABELS)) for path in job.inputs.get(name, [])], kind)
+        name: join_tables([(path, read_table(path, LABELS)) for path in job.inputs.get(name, [])], kind)
         for name, kind in (("scores", "decoding_scores"), ("text", "text"), ("recovery", "recovery"))
     }
     scores = correct(tables["scores"])

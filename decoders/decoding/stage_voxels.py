@@ -20,9 +20,10 @@ from decoders.decoding.refit import (
     Score,
     decode_runs,
     identification_scores,
-    shifted_score,
+    shifted_row,
     window_row,
 )
+from decoders.decoding.score_nulls import Draw, scores_frame, story_seeds, write_nulls
 from decoders.decoding.stage_gate import read_pairings
 from decoders.decoding.stored_runs import lengths_of
 from decoders.decoding.voxel_maps import VoxelMaps, gather
@@ -48,16 +49,18 @@ def run(job: Job) -> None:
     rows = select_runs(read_manifest(job.input("manifest")), subject=subject)
     trained = listening.trained_labels
     found = gather(*read_pairings(job.inputs["gates"], listening.mask, trained))
-    scores, arrays = refit(listening, found, settings, job.rng("refit", subject))
+    scores, arrays = refit(listening, found, settings, job.rng, subject)
     planted = planted_voxels(rows, recordings, listening.mask)
     about: dict[str, Any] = {"subject": subject, "features": settings.features, "trained": trained}
     if planted is not None:
-        best = oracle(listening, planted, settings, job.rng("oracle", subject))
+        best = oracle(listening, planted, settings, job.rng, subject)
         about["oracle"] = {metric: score.score for metric, score in best.items()}
     table = recovery_table(found, planted, job.settings.data.phantom)
     for row in table.to_dict("records"):
         job.log.info("sub-%s, map %s: AUC %.3f, AP %.3f", subject, row["map"], row["auc"], row["ap"])
-    write_table(job.outputs["scores"], scores_table(scores, subject, job.seed), "decoding_scores")
+    scored = score_rows(scores, subject, job.seed)
+    write_table(job.outputs["scores"], scores_frame(scored), "decoding_scores")
+    write_nulls(job.outputs["nulls"], scored, subject)
     write_table(job.outputs["recovery"], table.assign(subject=subject, features=settings.features), "recovery")
     affine = recordings[0].affine
     if affine is None:
@@ -86,9 +89,18 @@ def features_table(found: VoxelMaps, names: Sequence[str], subject: str) -> pd.D
 
 
 def refit(
-    listening: Listening, found: VoxelMaps, settings: VoxelMapSettings, rng: np.random.Generator
+    listening: Listening, found: VoxelMaps, settings: VoxelMapSettings, draw: Draw, subject: str
 ) -> tuple[dict[str, dict[str, Score]], dict[str, Array]]:
     """Refit ridge decoders and score them on the test runs.
+
+    Parameters
+    ----------
+    listening : Listening
+    found : VoxelMaps
+    settings : VoxelMapSettings
+    draw : callable
+        Returns a generator for some keys, as ``Job.rng`` does.
+    subject : str
 
     Returns
     -------
@@ -98,8 +110,9 @@ def refit(
     arrays : dict of str to Array
         What the report draws.
     """
-    train, test = listening.training, listening.test
+    train, test, rng = listening.training, listening.test, draw("refit", subject)
     lags, length = lags_in_volumes(listening.tr), round(WINDOW_S / listening.tr)
+    seeds = story_seeds(draw, test.stories)
     chosen = maps.top_share(found.gate.logits, settings.select_share)
     shuffled = paired(train.targets, null_pairing(lengths_of(train.x), rng))
     every = np.arange(int(listening.mask.sum()))
@@ -111,9 +124,9 @@ def refit(
             ("control:shuffled", shuffled, chosen),
         )
     }
-    identified = {name: identification_scores(runs, test.targets, length, rng) for name, runs in decoded.items()}
-    rate = [run[:, :1] for run in decoded["bottleneck_refit"]]
-    identified["control:word_rate"] = identification_scores(rate, [run[:, :1] for run in test.targets], length, rng)
+    identified = {name: identification_scores(runs, test.targets, length, rng, seeds) for name, runs in decoded.items()}
+    rate, counts = ([run[:, :1] for run in runs] for runs in (decoded["bottleneck_refit"], test.targets))
+    identified["control:word_rate"] = identification_scores(rate, counts, length, rng, seeds)
     arrays = {"selected": Array(chosen, ("selected",))}
     for i, run_ in enumerate(decoded["bottleneck_refit"]):
         arrays[f"decoded/{i + 1:02d}"] = Array(run_, ("time", "feature"), "z")
@@ -123,13 +136,14 @@ def refit(
 
 
 def oracle(
-    listening: Listening, planted: NDArray[np.bool_], settings: VoxelMapSettings, rng: np.random.Generator
+    listening: Listening, planted: NDArray[np.bool_], settings: VoxelMapSettings, draw: Draw, subject: str
 ) -> dict[str, Score]:
     """Score a decoder that is told the planted voxels: what the refit could reach at best."""
     train, test = listening.training, listening.test
     lags = lags_in_volumes(listening.tr)
     decoded = decode_runs(train.x, train.targets, test.x, np.flatnonzero(planted), lags, settings.folds)
-    return identification_scores(decoded, test.targets, round(WINDOW_S / listening.tr), rng)[0]
+    rng, seeds = draw("oracle", subject), story_seeds(draw, test.stories)
+    return identification_scores(decoded, test.targets, round(WINDOW_S / listening.tr), rng, seeds)[0]
 
 
 def recovery_table(
@@ -159,7 +173,7 @@ def recovery_table(
     return pd.DataFrame(rows, columns=columns)
 
 
-def scores_table(scores: Mapping[str, Mapping[str, Score]], subject: str, seed: int) -> pd.DataFrame:
+def score_rows(scores: Mapping[str, Mapping[str, Score]], subject: str, seed: int) -> list[dict[str, Any]]:
     """Return the scores as rows of the decoding table; the shifted text of the refit is the control ``shifted``."""
     about = {"subject": subject, "seed": seed, "task": f"window_{WINDOW_S:g}s"}
     rows = []
@@ -167,8 +181,8 @@ def scores_table(scores: Mapping[str, Mapping[str, Score]], subject: str, seed: 
         for metric, score in metrics.items():
             rows.append(window_row(about, model, metric, score, METHOD))
     for metric, score in scores["bottleneck_refit"].items():
-        rows.append(window_row(about, "control:shifted", metric, shifted_score(score), METHOD))
-    return pd.DataFrame(rows)
+        rows.append(shifted_row(about, metric, score))
+    return rows
 
 
 def _write(

@@ -18,6 +18,8 @@ from decoders.decoding.symbols import is_ideograph
 
 Unit = Literal["character", "word"]
 Average = Literal["corpus", "mean"]
+# Metrics of all of decoding in which a smaller score is better.
+LOWER_IS_BETTER = ("cer", "wer", "greedy_cer", "bits_per_char")
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,14 @@ from made_up_people import COMMON, SETTINGS, newcomer, others
 from decoders.config import AcrossSettings, VoxelMapSettings, parse_settings
 from decoders.decoding import across_people
 from decoders.decoding.across_people import few_shot_gates
-from decoders.decoding.across_scores import HeldOut, read_new_person, scores_frame, windows_of
+from decoders.decoding.across_scores import HeldOut, read_new_person, score_rows, windows_of
 from decoders.decoding.bottleneck import GatePrior, train_gate
+from decoders.decoding.group_scores import group_rows, interval_over_people
 from decoders.decoding.maps import recovery
+from decoders.decoding.score_nulls import NULL, null_name, scores_frame
 from decoders.decoding.splits_across import amount_of, condition, declare_across
 from decoders.decoding.stage_across import _grid_of_all
-from decoders.decoding.stage_across_group import by_amount, group_rows, interval_over_people
+from decoders.decoding.stage_across_group import by_amount
 from decoders.errors import InputError, SettingsError
 from decoders.stats.declared import TimedRun
 from decoders.stats.findings import Material
@@ -182,7 +184,7 @@ def reads():
         if not amount:
             given = dataclasses.replace(given, alone=None)
         found[amount] = read_new_person(
-            known, (null, rolled), given, HeldOut(x, texts, 5), SETTINGS.methods, amount,
+            known, (null, rolled), given, HeldOut(x, texts, 5, range(3)), SETTINGS.methods, amount,
             lambda *keys: np.random.default_rng(sum(map(len, keys))),
         )  # fmt: skip
     return found
@@ -200,8 +202,13 @@ def test_methods_stand_beside_controls_that_stay_at_chance(reads):
     assert set(reads[0].models) == {"shared", "pooled_grid"}
 
 
+def rows_of(reads, who):
+    about = {"subject": who, "seed": 0, "task": "window_20s"}
+    return [row for read in reads.values() for row in score_rows(read, about)]
+
+
 def test_rows_name_condition_and_control(reads):
-    table = scores_frame(list(reads.values()), {"subject": "09", "seed": 0, "task": "window_20s"})
+    table = scores_frame(rows_of(reads, "09"))
     assert set(table["split"]) == {"held_out_subject_0_runs", "held_out_subject_2_runs"}
     tested = table[table["p"].notna()]
     assert not tested["model"].str.startswith("control:").any()
@@ -210,15 +217,17 @@ def test_rows_name_condition_and_control(reads):
 
 
 def test_the_group_is_the_mean_of_people_and_gains_are_paired(reads):
-    tables, arrays = [], {}
+    tables, arrays, nulls = [], {}, {}
     for i, who in enumerate(("01", "02", "03")):
-        table = scores_frame(list(reads.values()), {"subject": who, "seed": 0, "task": "window_20s"})
+        rows = rows_of(reads, who)
+        table = scores_frame(rows)
+        nulls[who] = {null_name(row): row[NULL] for row in rows if row[NULL] is not None}
         own = {name: Array(values + 0.01 * i * name.startswith("windows"), ("x",)) for read in reads.values()
                for name, values in windows_of(read).items()}  # fmt: skip
         tables.append(table.assign(score=table["score"] + 0.01 * i))
         arrays[who] = Arrays(own, {"subject": who, "all_runs": 6, "minutes_per_run": 2.0})
     scores = pd.concat(tables, ignore_index=True)
-    group = group_rows(scores, arrays)
+    group = group_rows(scores, nulls)
     row = group[
         (group["model"] == "shared") & (group["split"] == condition(2)) & (group["metric"] == "percentile")
     ].iloc[0]

@@ -22,9 +22,10 @@ from decoders.decoding.free_bits import (
     text_shifts,
     word_nats,
 )
-from decoders.decoding.free_controls import LANGUAGE_MODEL, MODEL, NOISE, SHIFTED, Reader, noise_like
+from decoders.decoding.free_controls import LANGUAGE_MODEL, MODEL, NOISE, Reader, noise_like
 from decoders.decoding.lexicon import lexicon_units, open_units
 from decoders.decoding.next_words import next_words
+from decoders.decoding.refit import SHIFTED
 from decoders.decoding.stage_tables import correct
 from decoders.decoding.symbols import spelled
 from decoders.errors import InputError
@@ -173,10 +174,11 @@ def test_another_order_of_the_volumes_does_not():
     assert np.mean(found[1:] <= found[0]) > 0.05
 
 
-def test_shifts_are_far_from_the_text_and_keep_its_words():
+def test_shifts_go_evenly_round_and_keep_the_words():
     orders = text_shifts(40)
     assert orders[0].tolist() == list(range(40))
-    assert [int(order[0]) for order in orders[1:]] == [(40 - shift) % 40 for shift in range(10, 31)]
+    assert [int(order[0]) for order in orders] == [(40 - shift) % 40 for shift in range(40)]
+    assert np.diff([-int(order[0]) % 40 for order in text_shifts(40, 7)]).tolist() == [5] * 7
     assert all(sorted(order) == list(range(40)) for order in orders)
     assert len(text_shifts(400, 30)) == 31
 
@@ -258,7 +260,7 @@ def bits_of(runs, seed=0):
 
 def rows(found, n_nulls=300):
     about = {"subject": "01", "seed": 0, "task": "free_text"}
-    table = pd.DataFrame(bits_rows(found, about, n_nulls, np.random.default_rng(1)))
+    table = pd.DataFrame(bits_rows(found, about, n_nulls, np.random.default_rng(1), [0, 1]))
     return table.set_index(["metric", "model"])
 
 

@@ -10,6 +10,7 @@ from decoders.config import PhantomSettings
 from decoders.decoding.beam import SearchOptions
 from decoders.decoding.bits_table import GAIN, bits_rows, measure_bits
 from decoders.decoding.free_controls import MODEL, NOISE, Reader, decode_with_controls
+from decoders.decoding.free_scores import window_rolls
 from decoders.decoding.free_table import Compared, score_rows, shared_windows, text_rows
 from decoders.decoding.free_text import Timing, fit_listener
 from decoders.decoding.language_fit import LanguageOptions, fit_language
@@ -72,7 +73,8 @@ def test_the_decoder_writes_ideographs_of_the_corpus(phantom, reader, told):
 def test_scores_are_those_of_characters(phantom, reader, told):
     heard = phantom[1][4:]
     windows = shared_windows([N_VOLUMES], 2.0, 20.0)
-    compared = Compared(heard, WordVectors(phantom[0].stories.embedding, count=False), windows, 2.0, 1.0, 200)
+    rolls = window_rolls([len(windows)], 200, [0])
+    compared = Compared(heard, WordVectors(phantom[0].stories.embedding, count=False), windows, 2.0, 1.0, rolls)
     rng = np.random.default_rng(0)
     rows = score_rows(told, compared, "01", 0, rng)
     rows += extra_rows(told, heard, windows, extra_scorers(heard, None, 9), ABOUT, rng)
@@ -92,7 +94,7 @@ def test_scores_are_those_of_characters(phantom, reader, told):
 def test_bits_per_character_are_those_of_ideographs(phantom, reader):
     made, heard = phantom
     found = measure_bits(reader, list(made.x[:4]), heard[:4], [made.x[4]], heard[4:], {}, 20.0, 4)
-    table = pd.DataFrame(bits_rows(found, ABOUT, 200, np.random.default_rng(0))).set_index(["metric", "model"])
+    table = pd.DataFrame(bits_rows(found, ABOUT, 200, np.random.default_rng(0), [0])).set_index(["metric", "model"])
     assert found.characters[0].sum() == len("".join(heard[4].text))
     assert np.isfinite(table.score[GAIN, MODEL])
     assert (found.brain[0] > 0).all()

@@ -15,7 +15,6 @@ from decoders.decoding.free_controls import (
     MODEL,
     NOISE,
     POSITION,
-    SHIFTED,
     WORD_RATE,
     Reader,
     Told,
@@ -29,6 +28,7 @@ from decoders.decoding.free_table import Compared, score_rows, shared_windows, t
 from decoders.decoding.identification import window_correlations
 from decoders.decoding.lexicon import lexicon_units
 from decoders.decoding.likelihood import Covariance
+from decoders.decoding.refit import SHIFTED
 from decoders.decoding.splits_free_text import declare_free_text, held_out_stimuli, language_corpus
 from decoders.decoding.stage_free_text import heard_in
 from decoders.decoding.stage_language import corpus_text, read_language
@@ -177,7 +177,9 @@ def told_by(decodings):
 
 
 def compared(heard=None):
-    return Compared(heard or listened()[1][5:], MEANING, WINDOWS, TR, 1.5, 200)
+    return Compared(
+        heard or listened()[1][5:], MEANING, WINDOWS, TR, 1.5, window_rolls([len(WINDOWS)] * 2, 200, [0, 1])
+    )
 
 
 def rows_of(decodings, heard=None):
@@ -263,13 +265,18 @@ def test_the_verdict_of_noise_is_not_above_chance(decodings):
     assert (found.verdict == "not above chance").all()
 
 
+def rolled_null(similarities, rng, n_nulls):
+    lengths = [len(similarity) for similarity in similarities]
+    return identification_null(similarities, window_rolls(lengths, n_nulls, rng.integers(2**31, size=len(lengths))))
+
+
 def test_identification_by_chance_is_rarely_significant():
     """p of random similarities is uniform: its rate below .05 is .05."""
     rng = np.random.default_rng(3)
     below = []
     for _ in range(200):
         similarities = [rng.standard_normal((8, 8)) for _ in range(2)]
-        null = identification_null(similarities, rng, 99)[0]
+        null = rolled_null(similarities, rng, 99)[0]
         below.append((1 + np.sum(null >= identify(similarities).percentile.mean())) / 100 <= 0.05)
     assert np.mean(below) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 200)
 
@@ -303,7 +310,7 @@ def permuted(similarities, rng, n_nulls):
 
 
 def test_slow_courses_are_not_taken_for_meaning():
-    assert rate_below_5_percent(identification_null) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 150)
+    assert rate_below_5_percent(rolled_null) < 0.05 + 3 * np.sqrt(0.05 * 0.95 / 150)
 
 
 def test_permuted_windows_would_take_them_for_it():
@@ -313,10 +320,10 @@ def test_permuted_windows_would_take_them_for_it():
 def test_the_null_stays_within_runs():
     """Windows of another run are no candidates: two runs that are alike keep their own diagonals."""
     similarities = [np.eye(3), np.zeros((3, 3))]
-    percentile, top1 = identification_null(similarities, np.random.default_rng(0), 500)
+    percentile, top1 = rolled_null(similarities, np.random.default_rng(0), 500)
     assert percentile.mean() == pytest.approx(0.5, abs=0.03)
     assert top1.mean() == pytest.approx(1 / 3, abs=0.05)
-    for one, other in window_rolls([3, 5], 50, np.random.default_rng(0)):
+    for one, other in window_rolls([3, 5], 50, [0, 1]):
         assert sorted(one) == [0, 1, 2]
         assert np.all(np.diff(other) % 5 == 1)
 

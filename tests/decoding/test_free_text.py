@@ -11,6 +11,7 @@ from decoders.decoding.free_scores import (
     semantic_similarity,
     text_similarity,
     window_courses,
+    window_rolls,
     window_text,
     window_vectors,
 )
@@ -28,9 +29,13 @@ def decoded(runs, options=OPTIONS, **given):
     return [decode_run(listener(), run, language(), units, options, **given) for run in runs]
 
 
+def rolls(runs):
+    return window_rolls([len(WINDOWS)] * len(runs), 200, range(len(runs)))
+
+
 def scores(texts, heard):
     found = identify(text_similarity(heard, texts, MEANING, WINDOWS, TR, blur=1.5))
-    similarity = semantic_similarity(heard, texts, MEANING, WINDOWS, np.random.default_rng(0))
+    similarity = semantic_similarity(heard, texts, MEANING, WINDOWS, rolls(heard))
     return found.percentile.mean(), similarity
 
 
@@ -139,10 +144,10 @@ def test_words_belong_to_the_window_of_their_middle():
 def test_the_true_text_is_identified_and_another_is_not():
     _, heard = listened()
     assert identify(text_similarity(heard, heard, MEANING, WINDOWS, TR)).correct.all()
-    assert semantic_similarity(heard, heard, MEANING, WINDOWS, np.random.default_rng(0)).score == pytest.approx(1)
+    assert semantic_similarity(heard, heard, MEANING, WINDOWS, rolls(heard)).score == pytest.approx(1)
     others = [heard[-1], *heard[:-1]]
     assert abs(identify(text_similarity(heard, others, MEANING, WINDOWS, TR)).percentile.mean() - 0.5) < 0.12
-    assert semantic_similarity(heard, others, MEANING, WINDOWS, np.random.default_rng(0)).p > 0.01
+    assert semantic_similarity(heard, others, MEANING, WINDOWS, rolls(heard)).p > 0.01
 
 
 def test_errors_say_what_to_do():
@@ -150,6 +155,6 @@ def test_errors_say_what_to_do():
     with pytest.raises(InputError, match="three training runs"):
         fit_listener(runs[:2], heard[:2], np.arange(20), FEATURES, TIMING)
     with pytest.raises(InputError, match="Raise the number of rolls"):
-        semantic_similarity(heard, heard, MEANING, WINDOWS, np.random.default_rng(0), n_nulls=100)
+        semantic_similarity(heard, heard, MEANING, WINDOWS, rolls(heard)[:100])
     with pytest.raises(InputError, match="Leave short runs out"):
         decoded([runs[0][:3]])

@@ -102,7 +102,7 @@ def test_refit_identifies_planted_text_and_not_noise():
         x, y = decoding_case(signal)
         decoded = decode_runs(x[:4], y[:4], x[4:], np.arange(8), (1, 2, 3, 4), 2)
         assert len(decoded[0]) == 100
-        scores, windows = identification_scores(decoded, y[4:], 10, np.random.default_rng(0), n_nulls=50)
+        scores, windows = identification_scores(decoded, y[4:], 10, np.random.default_rng(0), [0, 1], n_nulls=50)
         assert low <= scores["percentile"].score <= high
         assert len(windows.percentile) == 20
         assert (scores["percentile"].p < 0.05) == (signal > 0)
@@ -115,7 +115,7 @@ def test_runs_too_short_for_lags_or_windows_are_refused():
         decode_runs(x[:4], y[:4], [x[4][:4]], np.arange(8), (1, 2, 3, 4), 2)
     decoded = decode_runs(x[:4], y[:4], [x[4][:18]], np.arange(8), (1, 2, 3, 4), 2)
     with pytest.raises(InputError, match="two windows, found 14"):
-        identification_scores(decoded, [y[4][:18]], 10, np.random.default_rng(0))
+        identification_scores(decoded, [y[4][:18]], 10, np.random.default_rng(0), [0])
 
 
 def test_refit_never_reads_unchosen_voxels_or_test_text():
@@ -154,6 +154,10 @@ def split_of(recordings, test_runs):
     return declare_voxels(recorded(recordings), settings, sorted({r.stimulus for r in recordings})).splits[0]
 
 
+def draw(*keys):
+    return np.random.default_rng([sum(map(ord, str(key))) for key in keys])
+
+
 def test_maps_of_a_small_phantom_recover_its_voxels_and_null_maps_do_not(phantom):
     settings = VoxelMapSettings(epochs=60, features="phantom", test_runs=2, select_share=0.06, n_null_gates=1)
     heard = listening(phantom)
@@ -165,7 +169,7 @@ def test_maps_of_a_small_phantom_recover_its_voxels_and_null_maps_do_not(phantom
         assert table.loc[name, "auc"] > least
         assert table.loc[f"null_{name}", "auc"] < 0.8
     assert table.loc["gate", ["seed", "grid", "r0"]].tolist() == [100, "8x10x8", 0.5]
-    scores, arrays = refit(heard, found, settings, np.random.default_rng(0))
+    scores, arrays = refit(heard, found, settings, draw, "01")
     assert scores["bottleneck_refit"]["percentile"].score > scores["control:shuffled"]["percentile"].score + 0.15
     assert scores["bottleneck_refit"]["percentile"].p < 0.05
     assert len(arrays["selected"].values) == round(0.06 * len(planted))
@@ -275,8 +279,8 @@ def test_decoders_are_fitted_to_training_runs_and_tested_on_the_others(phantom, 
     n = int(heard.mask.sum())
     values = np.random.default_rng(0).normal(size=(4, n)).astype(np.float32)
     found = VoxelMaps(GateFit(*values, np.zeros((1, 3))), *values[:3])
-    refit(heard, found, settings, np.random.default_rng(0))
-    oracle(heard, np.arange(n) < 20, settings, np.random.default_rng(0))
+    refit(heard, found, settings, draw, "01")
+    oracle(heard, np.arange(n) < 20, settings, draw, "01")
     identities = [id(run) for run in heard.x]
     assert seen == [(identities[:-2], 5, identities[-2:])] * 4
 
@@ -352,7 +356,7 @@ def test_the_stage_from_folder_to_files(tmp_path, monkeypatch):
     for attempt in ("a", "b"):
         outputs = {name: root / attempt / f"map-{name}.nii.gz" for name in ("gate", "encoding", "combined")}
         outputs |= {name: root / attempt / f"{name}.tsv" for name in ("scores", "recovery")}
-        outputs["arrays"] = root / attempt / "voxels.h5"
+        outputs |= {name: root / attempt / f"{name}.h5" for name in ("arrays", "nulls")}
         inputs = {"manifest": [manifest], "words": [text["words"]], "recording": recordings}
         inputs |= {"splits": audit["splits"], "leaks": [root / "leaks.tsv"]}
         gates = [root / attempt / f"gate-{pairing}.h5" for pairing in range(3)]

@@ -138,7 +138,8 @@ def test_the_refit_on_planted_sensors_is_better_than_all_sensors():
     kept = []
     for sensors in (np.flatnonzero(PLANTED), np.arange(len(NAMES)), np.flatnonzero(~PLANTED)):
         read = ridge_decode(train, test, sensors, SETTINGS)
-        scores, _ = identification_scores(read, [run.text for run in test], 75, np.random.default_rng(0), 20)
+        rng, texts = np.random.default_rng(0), [run.text for run in test]
+        scores, _ = identification_scores(read, texts, 75, rng, range(len(test)), 20)
         kept.append(scores["percentile"].score)
     assert kept[0] > kept[1] > kept[2]
 

@@ -23,7 +23,9 @@ CONTROLS = {"noise", "shuffled", "word_rate", "duration", "shifted", "other_subj
 def rows_of(strength, chosen=PLANTED, others="nobody else", **changes):
     train, test = listened(strength=strength)
     settings = SETTINGS.model_copy(update=changes)
-    found, decoded = window_rows(train, test, others, chosen, settings, ABOUT, 0, np.random.default_rng(0))
+    found, decoded = window_rows(
+        train, test, others, chosen, settings, ABOUT, 0, np.random.default_rng(0), range(len(test))
+    )
     return pd.DataFrame(found), decoded
 
 
@@ -57,8 +59,9 @@ def test_without_an_answer_windows_are_at_chance():
     for k in range(6):
         sensors = np.random.default_rng(k).choice(42, 12, replace=False)
         read = ridge_decode(train, test, sensors, SETTINGS)
-        rng = np.random.default_rng(k)
-        p.append(identification_scores(read, [run.text for run in test], 75, rng, 60)[0]["percentile"].p)
+        seeds = range(100 * k, 100 * k + len(test))
+        scores, _ = identification_scores(read, [run.text for run in test], 75, np.random.default_rng(k), seeds, 60)
+        p.append(scores["percentile"].p)
     assert np.median(p) > 0.1
     assert min(p) > 1 / 61
 

@@ -10,6 +10,7 @@ from made_up_meg_story import N_SITES, SECONDS, SETTINGS, recording, story
 
 from decoders.config import MegDecodingSettings, MegSettings, parse_settings
 from decoders.data.manifest import Run, write_manifest
+from decoders.decoding.score_nulls import null_name, read_nulls
 from decoders.decoding.splits_meg import declare_meg, filter_memory, held_out_of, sensor_runs
 from decoders.errors import InputError
 from decoders.stage import SettingsSlice, run_stage
@@ -64,7 +65,8 @@ def run_all(folder, made, of, subject="01"):
     splits, leaks = folder / "splits.json", folder / "leaks.tsv"
     run_stage(SettingsSlice.of("splits-meg", of), {**given, "quality": [folder / "quality.tsv"]}, {"splits": splits})
     run_stage(SettingsSlice.of("leaks", of), {**given, "splits": [splits]}, {"leaks": leaks})
-    outputs = {"scores": folder / "scores.tsv", "text": folder / "text.tsv", "arrays": folder / "meg.h5"}
+    files = {"scores": "scores.tsv", "text": "text.tsv", "arrays": "meg.h5", "nulls": "nulls.h5"}
+    outputs = {name: folder / file for name, file in files.items()}
     inputs = {**given, "splits": [splits], "leaks": [leaks], "recording": paths}
     run_stage(SettingsSlice.of("meg", of), inputs, outputs, {"subject": subject})
     return outputs
@@ -86,6 +88,9 @@ def test_the_stage_writes_the_contract(outputs):
     other = scores[(scores["model"] == "control:other_subject") & (scores["metric"] == "percentile")]
     assert other["score"].notna().all()
     assert len(other) == 4, "encoder, two ridges, the text"
+    (nulls,) = read_nulls([outputs["nulls"]]).values()
+    tested = scores[scores["p"].notna()].to_dict("records")
+    assert len({null_name(row) for row in tested} & set(nulls)) == len(tested) > 6
     arrays = read_arrays(outputs["arrays"])
     n = 3 * N_SITES
     assert [arrays[name].shape for name in ("nats", "z", "names", "positions")] == [(n,), (n,), (n,), (n, 3)]
@@ -223,7 +228,7 @@ def test_a_recording_that_does_not_fit_the_audit_is_refused(tmp_path):
     run_stage(SettingsSlice.of("leaks", of), inputs, {"leaks": tmp_path / "leaks.tsv"})
     run = made[2][0]
     write_recording(paths[2], dataclasses.replace(run, data=run.data[:-50], time=run.time[:-50]))
-    outputs = {name: tmp_path / name for name in ("scores", "text", "arrays")}
+    outputs = {name: tmp_path / name for name in ("scores", "text", "arrays", "nulls")}
     with pytest.raises(InputError, match="splits that were audited"):
         run_stage(
             SettingsSlice.of("meg", of), {**inputs, "leaks": [tmp_path / "leaks.tsv"], "recording": paths}, outputs,

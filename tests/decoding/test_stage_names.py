@@ -6,6 +6,7 @@ import pytest
 
 from decoders.config import parse_settings
 from decoders.data.manifest import Run, write_manifest
+from decoders.decoding.score_nulls import null_name, read_nulls
 from decoders.errors import InputError
 from decoders.stage import SettingsSlice, run_stage
 from decoders.store.arrays import read_arrays
@@ -65,7 +66,8 @@ def decode(folder, inputs, out, subject, **names):
 
 
 def outputs(folder):
-    return {"scores": folder / "scores.tsv", "text": folder / "text.tsv", "arrays": folder / "names.h5"}
+    files = {"scores": "scores.tsv", "text": "text.tsv", "arrays": "names.h5", "nulls": "nulls.h5"}
+    return {name: folder / file for name, file in files.items()}
 
 
 def test_the_stage_writes_scores_text_and_arrays(tmp_path):
@@ -75,13 +77,18 @@ def test_the_stage_writes_scores_text_and_arrays(tmp_path):
     table = read_table(tmp_path / "a" / "scores.tsv", text_columns=("subject",))
     assert set(table.subject) == {"02"}
     assert {"lda", "ridge", "speller", "control:shuffled", "control:constant_name"} <= set(table.model)
+    tested = table[table["p"].notna()].to_dict("records")
+    nulls = read_nulls([tmp_path / "a" / "nulls.h5"])["02"]
+    assert {null_name(row) for row in tested} <= set(nulls), "what is tested can be tested over the group"
+    for row in tested:
+        assert nulls[null_name(row)].mean() == pytest.approx(row["null_mean"])
     texts = read_table(tmp_path / "a" / "text.tsv", text_columns=("subject", "run"))
     assert len(texts) == 3 * 4 * 2
     arrays = read_arrays(tmp_path / "a" / "names.h5")
     assert arrays["mask"].shape == (3, 4, 1)
     assert arrays["gate_seed-0/m_mean"].shape == (12,)
     assert arrays.attributes["names"] == list(NAMES)
-    for kind in ("scores.tsv", "text.tsv", "names.h5"):
+    for kind in ("scores.tsv", "text.tsv", "names.h5", "nulls.h5"):
         assert (tmp_path / "a" / kind).read_bytes() == (tmp_path / "b" / kind).read_bytes()
 
 

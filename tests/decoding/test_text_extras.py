@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 from made_up_listener import WINDOWS, listened
 
-from decoders.decoding.free_controls import MODEL, SHIFTED, Told
+from decoders.decoding.free_controls import MODEL, Told
 from decoders.decoding.free_others import ONE_SUBJECT, others_runs
+from decoders.decoding.refit import SHIFTED
 from decoders.decoding.stage_tables import correct
 from decoders.decoding.text_extras import ABSENT, absent_row, extra_rows, extra_scorers
 from decoders.report.sections.decoding import _absent, _is_absent

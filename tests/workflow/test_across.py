@@ -64,6 +64,27 @@ def test_all_runs_within_is_the_refit_of_that_subject(across):
             rows.loc[(who, "bottleneck_refit", "test_runs"), "score"],
         )
         assert alone == pytest.approx(refit, abs=1e-6)
+    # The text is shifted alike in both, and alike in all people: the same p, of people and of the group.
+    p = rows["p"].xs("within", level="model").xs(SPLITS[2], level="split")
+    np.testing.assert_allclose(p, rows["p"].xs("bottleneck_refit", level="model").droplevel("split"))
+
+
+def test_what_is_decoded_within_people_is_judged_over_the_group(across):
+    scores = read_table(across.results / "decoding/scores.tsv", ("subject", "split", "model", "metric", "control_of"))
+    windows = scores[(scores["split"] == "test_runs") & (scores["metric"] == "percentile")]
+    group = windows[windows["level"] == "group"].set_index("model")
+    people = windows[windows["level"] == "subject"].groupby("model")["score"].mean()
+    shifted = group.drop(index="control:shifted")
+    np.testing.assert_allclose(shifted["score"], people[shifted.index])
+    assert set(group.index) == set(people.index) >= {"bottleneck_refit", "ridge_all_voxels", "control:word_rate"}
+    assert (group["n"] == 3).all()
+    tested = group[~group.index.str.startswith("control:")]
+    assert tested["p_corrected"].notna().all()
+    same = scores[(scores["level"] == "group") & (scores["model"] == "within") & (scores["split"] == SPLITS[2])]
+    assert same.set_index("metric")["p"]["percentile"] == group.loc["bottleneck_refit", "p"]
+    verdicts = read_table(across.results / "verdicts.tsv", ("subject", "analysis", "verdict"))
+    judged = verdicts[(verdicts["level"] == "group") & verdicts["analysis"].str.contains("split test_runs")]
+    assert set(judged["analysis"].str.extract(r": (\w+),")[0]) == {"bottleneck_refit", "ridge_all_voxels"}
 
 
 def test_audit_verdicts_and_page(across):

@@ -364,17 +364,11 @@ def decoding_parts(part):
     """The tables of one kind that the parts of decoding write."""
 
     def paths(wildcards):
-        found = []
-        if NAMES and part in ("scores", "text"):
-            found += [S(f"decoding/sub-{subject}_names-{part}.tsv") for subject in named_subjects()]
+        found = parts_of_people(part, "tsv")(wildcards) if part in ("scores", "text") else []
+        if part == "scores" and found:
+            found += [S("decoding/group-scores.tsv")]
         if ENCODING and part == "scores":
             found += [S("decoding/encode-scores.tsv")]
-        if VOXELS and part == "scores":
-            found += [S(f"decoding/sub-{subject}_voxels-scores.tsv") for subject in mapped_subjects()]
-        if FREE_TEXT and part in ("scores", "text"):
-            found += [S(f"decoding/sub-{subject}_free_text-{part}.tsv") for subject in read_subjects()]
-        if SENSED and part in ("scores", "text"):
-            found += [S(f"decoding/sub-{subject}_meg-{part}.tsv") for subject in sensed_subjects()]
         if ACROSS and part == "scores":
             found += [*parts_across("scores")(wildcards), S("decoding/across-scores.tsv")]
         if ACROSS and part == "recovery":
@@ -384,6 +378,22 @@ def decoding_parts(part):
         return found
 
     return paths
+
+
+def parts_of_people(part, suffix):
+    """The files of one kind of every analysis that decodes within people; voxel maps write no text."""
+    analyses = (
+        ("names", NAMES, named_subjects),
+        ("voxels", VOXELS and part != "text", mapped_subjects),
+        ("free_text", FREE_TEXT, read_subjects),
+        ("meg", SENSED, sensed_subjects),
+    )
+    return lambda wildcards: [
+        S(f"decoding/sub-{subject}_{name}-{part}.{suffix}")
+        for name, asked, people in analyses
+        if asked
+        for subject in people()
+    ]
 
 
 def parts_across(part, suffix="tsv"):

@@ -51,6 +51,7 @@ rule names:
         recording=lambda wildcards: recordings(NAMES.task, wildcards.subject),
     output:
         scores=S("decoding/sub-{subject}_names-scores.tsv"),
+        nulls=S("decoding/sub-{subject}_names-nulls.h5"),
         text=S("decoding/sub-{subject}_names-text.tsv"),
         arrays=S("decoding/sub-{subject}_names.h5"),
     log:
@@ -122,6 +123,7 @@ rule voxels:
         gates=lambda wildcards: gates(wildcards.subject),
     output:
         scores=S("decoding/sub-{subject}_voxels-scores.tsv"),
+        nulls=S("decoding/sub-{subject}_voxels-nulls.h5"),
         recovery=S("decoding/sub-{subject}_recovery.tsv"),
         arrays=S("decoding/sub-{subject}_voxels.h5"),
         **map_files(),
@@ -214,6 +216,7 @@ rule free_text:
         recording=lambda wildcards: with_neighbour(VOXELS.task, wildcards.subject),
     output:
         scores=S("decoding/sub-{subject}_free_text-scores.tsv"),
+        nulls=S("decoding/sub-{subject}_free_text-nulls.h5"),
         text=S("decoding/sub-{subject}_free_text-text.tsv"),
     log:
         S("logs/free_text_sub-{subject}.log"),
@@ -238,6 +241,7 @@ rule across:
         recording=lambda wildcards: [path for subject in mapped_subjects() for path in recordings(VOXELS.task, subject)],
     output:
         scores=S("decoding/sub-{subject}_across-scores.tsv"),
+        nulls=S("decoding/sub-{subject}_across-nulls.h5"),
         recovery=S("decoding/sub-{subject}_across-recovery.tsv"),
         arrays=S("decoding/sub-{subject}_across-windows.h5"),
     log:
@@ -257,6 +261,7 @@ rule across_group:
     input:
         scores=parts_across("scores"),
         arrays=parts_across("windows", "h5"),
+        nulls=parts_across("nulls", "h5"),
     output:
         scores=S("decoding/across-scores.tsv"),
         across=report(S("decoding/across.tsv"), category="Decoding", caption="../report/across.rst"),
@@ -271,6 +276,26 @@ rule across_group:
         runtime=10,
     shell:
         "corticode across-group {params.io} --settings {params.settings:q} --log {log:q}"
+
+
+# What was decoded within people, over the group of them.
+rule decoding_group:
+    input:
+        scores=parts_of_people("scores", "tsv"),
+        nulls=parts_of_people("nulls", "h5"),
+    output:
+        scores=S("decoding/group-scores.tsv"),
+    log:
+        S("logs/decoding_group.log"),
+    params:
+        settings=settings("decoding-group"),
+        source=source("decoding-group"),
+        io=io,
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        "corticode decoding-group {params.io} --settings {params.settings:q} --log {log:q}"
 
 
 rule decoding:

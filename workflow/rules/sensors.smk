@@ -102,6 +102,7 @@ rule meg:
         **corpus_files("meg"),
     output:
         scores=S("decoding/sub-{subject}_meg-scores.tsv"),
+        nulls=S("decoding/sub-{subject}_meg-nulls.h5"),
         text=S("decoding/sub-{subject}_meg-text.tsv"),
         arrays=S("decoding/sub-{subject}_meg.h5"),
     log:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
+from decoders.decoding.text_scores import LOWER_IS_BETTER
 from decoders.report.blocks import Data, Figure, Notice, Pair, Pairs, Section, Table, parts, show, worded
 from decoders.report.figures import Dot, DotRow, Reference, dot_grid
 from decoders.report.heat import matrix
@@ -40,7 +41,6 @@ _MOST_TEXTS = 48
 _MOST_CHARACTERS = 4000
 _FEW = 6  # seeds or subjects that are drawn one by one with their intervals
 _ABSENT = "absent: "
-_LOWER = ("cer", "wer", "greedy_cer", "bits_per_char")
 _COMMON = {"level": level, "subject": lambda who: f"subject {who}", "split": split, "seed": lambda seed: f"seed {seed}"}
 _LABELS = {"ci_low": "CI low", "ci_high": "CI high", "null_mean": "null mean", "p_corrected": "corrected p"}
 
@@ -171,7 +171,7 @@ def _dots(scores: pd.DataFrame) -> Figure | None:
 
 
 def _axis(name: str) -> str:
-    return metric(name) + (" (lower is better)" if name in _LOWER else "")
+    return metric(name) + (" (lower is better)" if name in LOWER_IS_BETTER else "")
 
 
 def _dot_row(rows: pd.DataFrame, model: str, owner: str) -> DotRow:
