@@ -30,7 +30,6 @@ from decoders.stats.permutation import circular_shifts, permutation_p
 from decoders.stats.resampling import bootstrap_interval, t_interval
 
 _NULL_OF = {True: "texts that nobody heard, at the heard times", False: "circular shifts of the features"}
-MIN_SHIFT_S = 40.0  # beyond the haemodynamic response and the memory of speech rate
 Floats = NDArray[np.floating]
 Scores = dict[str, NDArray[np.float64]]
 _METRIC = {"encoding": "r", f"encoding{GAIN}": "r"}
@@ -131,9 +130,7 @@ def shared_scores(
     sets, where = _shared_sets(data, members or group_members(subjects, settings.average_subjects, rng))
     predicted = predict_held_out(features, sets.train, design)
     observed = score_blocks(sets.test, predicted, design, windows)
-    nulls = null_scores(
-        features, _without_jackknife(sets, where), design, windows, settings.n_nulls, _shift_range(tr), rng
-    )
+    nulls = null_scores(features, _without_jackknife(sets, where), design, windows, settings.n_nulls, rng)
     ratio = settings.average_subjects / max(1, len(data) - settings.average_subjects)
     rows = [
         *_shared_rows("ridge", observed, nulls, where, subjects, ratio, rng),
@@ -182,7 +179,7 @@ def own_scores(
     """
     windows, sets = windows_of(settings, tr), own_sets(data[None])
     predicted = predict_held_out(features, sets.train, design)
-    nulls = null_scores(features, sets, design, windows, settings.n_nulls, _shift_range(tr), rng)
+    nulls = null_scores(features, sets, design, windows, settings.n_nulls, rng)
     models = {"ridge": predicted}
     models |= {f"control:{name}": predict_held_out(other, sets.train, design) for name, other in controls.items()}
     scored = {model: score_blocks(sets.test, other, design, windows) for model, other in models.items()}
@@ -212,32 +209,23 @@ def null_scores(
     design: Design,
     windows: Mapping[str, int],
     n_nulls: int,
-    shift_s: tuple[float, float],
     rng: np.random.Generator,
 ) -> Scores:
     """Score models that are fitted to features rolled in time: the same autocorrelation, the wrong moments.
 
-    Parameters
-    ----------
-    shift_s : (float, float)
-        Least shift and sampling interval in seconds.
+    Small shifts are nulls too: what slow courses share by luck lasts, and must be met by luck that lasts as long.
 
     Returns
     -------
     dict of str to array of shape (n_nulls, n_sets)
     """
     shortest = int(np.bincount(design.segment).min())
-    minimum = min(round(shift_s[0] / shift_s[1]), shortest // 4)
-    shifts = circular_shifts(shortest, n_nulls, rng, minimum)
+    shifts = circular_shifts(shortest, n_nulls, rng)
     draws = [evaluate(rolled(features, design, int(shift)), sets, design, windows) for shift in shifts]
     return {task: np.stack([draw[task] for draw in draws]) for task in draws[0]}
 
 
 _GROUP = ("unseen_time", "unseen_subject", "unseen_subjects_averaged")
-
-
-def _shift_range(tr: float) -> tuple[float, float]:
-    return MIN_SHIFT_S, tr
 
 
 def _shared_sets(data: Floats, members: Mapping[str, Members]) -> tuple[Sets, dict[str, slice]]:

@@ -154,7 +154,8 @@ def test_planted_response_is_found_at_every_level():
         row = group(result, "encoding", split)
         assert row.score > least
         assert row.ci_low < row.score < row.ci_high
-        assert row.p == 1 / 40
+        # A volume or two earlier or later the delays still reach the response.
+        assert row.p <= 3 / 40
         assert group(result, "window_20s", split).score > 0.9
     # All of the planted response is word rate: the control must reach the score.
     alone = group(result, "encoding", "unseen_time", "control:word_rate")
@@ -177,7 +178,7 @@ def test_a_null_that_is_not_rolled_fails_that_check(monkeypatch):
     assert group(result, "encoding", "unseen_time").p == 1
 
 
-def test_nulls_are_rolled_beyond_the_memory_of_speech_rate(monkeypatch):
+def test_nulls_are_rolled_by_any_number_of_volumes_but_none(monkeypatch):
     shifts = []
 
     def spy(features, design, shift):
@@ -186,9 +187,9 @@ def test_nulls_are_rolled_beyond_the_memory_of_speech_rate(monkeypatch):
 
     monkeypatch.setattr("decoders.decoding.encode_scores.rolled", spy)
     encode(listeners(2), {"story": words()}, SETTINGS, np.random.default_rng(0))
-    # 40 s are 20 volumes, from either end of a run of 200.
     assert len(set(shifts)) == 39
-    assert 20 <= min(shifts) < max(shifts) <= 180
+    assert 1 <= min(shifts) < 20
+    assert 180 < max(shifts) <= 199
 
 
 def test_same_seed_same_rows():
