@@ -34,6 +34,7 @@ def methods(settings: Any, manifest: pd.DataFrame, packages: Mapping[str, str]) 
             _free_text(settings.decoding.free_text),
             _across(settings.decoding.across),
             methods_meg.decoding(settings.decoding.meg),
+            _group(settings.decoding, manifest),
         ]
     paragraphs += [_learning(settings.learning), _alignment(settings.alignment)]
     paragraphs += [methods_meg.in_time(settings.alignment), methods_meg.fusion(settings.alignment)]
@@ -249,6 +250,19 @@ def _across(block: Any) -> str:
             if block.gradient_reversal
             else "."
         )
+    )
+
+
+def _group(block: Any, manifest: pd.DataFrame) -> str:
+    """Return how decoding is judged over people; empty where it is not, or where there is one person."""
+    within = any((block.names, block.voxels, block.free_text, block.across, block.meg))
+    people = manifest.loc[manifest["status"] == "ok", "subject"].nunique() if len(manifest) else 0
+    if not within or people < 2:
+        return ""
+    return (
+        "Scores of the group are means over people, with a t interval of that mean; they were tested against the mean "
+        "of the people's nulls, draw by draw, in which the text was moved alike (or the labels were permuted alike) in "
+        "everybody: what people share without knowing the text is part of the null."
     )
 
 

@@ -1,6 +1,7 @@
 import re
 
 import pandas as pd
+import pytest
 
 from decoders.config import DecodingSettings, FreeTextSettings, VoxelMapSettings
 from decoders.report.citations import ENTRIES, bibtex
@@ -67,6 +68,14 @@ def test_free_text_names_its_baselines(tools):
     assert "Baselines: retrieval of training passages by ridge and the decoder of Tang et al. (2023)." in words
     assert "tang2023" in works(settings, {})
     assert "Tang" not in methods(tools.settings(), pd.DataFrame(), {})
+
+
+@pytest.mark.parametrize(("people", "said"), [(("01", "02"), True), (("01",), False)])
+def test_the_null_of_the_group_is_described_where_there_is_a_group(tools, people, said):
+    decoding = DecodingSettings(voxels=VoxelMapSettings())
+    settings = tools.settings().model_copy(update={"decoding": decoding, "learning": None, "alignment": None})
+    manifest = pd.DataFrame({"subject": people, "status": "ok", "run_id": people, "reason": "", "modality": "bold"})
+    assert ("the text was moved alike" in methods(settings, manifest, {})) == said
 
 
 def test_decoding_across_subjects_is_described_and_cited():
