@@ -95,7 +95,8 @@ def recovered(values: np.ndarray, nulls: np.ndarray, truth: np.ndarray) -> dict[
 
 def figures(of: StudySettings, inputs: dict[str, list[Path]], folder: Path) -> dict[str, Any]:
     """Return the recovery of planted sensors, scores and verdicts of one phantom."""
-    outputs = {"scores": folder / "scores.tsv", "text": folder / "text.tsv", "arrays": folder / "meg.h5"}
+    outputs = {"scores": folder / "scores.tsv", "text": folder / "text.tsv"}
+    outputs |= {"arrays": folder / "meg.h5", "nulls": folder / "nulls.h5"}
     start = time.process_time()
     _stage(of, "meg", inputs, outputs, subject="01")
     arrays = read_arrays(outputs["arrays"])

@@ -74,7 +74,8 @@ def _recordings(study: StudySettings, folder: Path) -> dict[str, list[Path]]:
 
 def _figures(study: StudySettings, inputs: dict[str, list[Path]], folder: Path) -> dict[str, Any]:
     outputs = {name: folder / f"{name}.nii.gz" for name in MAPS}
-    outputs |= {"scores": folder / "scores.tsv", "recovery": folder / "recovery.tsv", "arrays": folder / "arrays.h5"}
+    outputs |= {"scores": folder / "scores.tsv", "recovery": folder / "recovery.tsv"}
+    outputs |= {"arrays": folder / "arrays.h5", "nulls": folder / "nulls.h5"}
     start = time.process_time()
     voxels = study.decoding.voxels if study.decoding else None
     gates = [folder / f"gate-{pairing}.h5" for pairing in range(1 + (voxels.n_null_gates if voxels else 0))]

@@ -146,8 +146,10 @@ def bits_rows(
     size = sum(int(characters.sum()) for characters in found.characters)
     saved = [language - brain for language, brain in zip(found.language, found.brain, strict=True)]
     null = _drawn([gain.sum(1) for gain in saved], n_nulls, [seeds[run] for run in found.runs]) / size
+    if not len(null):
+        null = _UNTESTED  # a single word cannot be moved
     base = sum(float(bits.sum()) for bits in found.language) / size
-    method = METHOD.format(n=len(null), shifts=min(len(gain) - 1 for gain in saved), weight=found.weight)
+    method = METHOD.format(n=len(null), shifts=min(len(gain) for gain in saved), weight=found.weight)
     own = _score(found, [gain[0] for gain in saved], null, rng)
     gains = {MODEL: own, LANGUAGE_MODEL: Score(0.0, np.nan, np.nan, own.n, _UNTESTED)}
     shifted = shifted_row(about, GAIN, own)

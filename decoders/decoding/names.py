@@ -157,16 +157,25 @@ def check_folds(samples: Samples) -> None:
             raise InputError("each name in two runs or more", f"'{name}' in one", "decoding.names", remedy)
 
 
-def permuted_labels(samples: Samples, n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+def permuted_labels(samples: Samples, n: int, seeds: Sequence[int]) -> NDArray[np.int64]:
     """Return labellings (n, n_volumes) with names dealt anew among the blocks of each run.
 
     Whole blocks are dealt, because the volumes of a block are not exchangeable one by one.
+
+    Parameters
+    ----------
+    samples : Samples
+    n : int
+    seeds : sequence of int
+        Of each run, as `story_seeds` returns them for its label: people who lack a run, or its last block, have all
+        others dealt as everybody has.
     """
     first = samples.first
     by_block = np.tile(samples.label[first], (n, 1))
     for run in np.unique(samples.run):
         members = np.flatnonzero(samples.run[first] == run)
-        by_block[:, members] = rng.permuted(by_block[:, members], axis=1)
+        order = np.random.default_rng(seeds[run]).random((len(members), n)).argsort(axis=0).T
+        by_block[:, members] = np.take_along_axis(by_block[:, members], order, axis=1)
     return by_block[:, np.unique(samples.block, return_inverse=True)[1]]
 
 

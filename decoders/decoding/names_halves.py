@@ -104,14 +104,14 @@ def _row(found: NearestPattern) -> dict[str, Any]:
         "null_mean": float(found.null.mean()),
         "p": found.p,
         "method": _EXACT if found.exact else _SAMPLED,
-        NULL: found.null,
+        NULL: found.others,
     }
 
 
 def _chance(found: NearestPattern) -> dict[str, Any]:
     low, high = np.quantile(found.null, [0.025, 0.975])
     limits = {"score": float(found.null.mean()), "ci_low": low, "ci_high": high}
-    note = {"control_of": "nearest_pattern", "method": "mean and central 95 % of the relabellings", NULL: found.null}
+    note = {"control_of": "nearest_pattern", "method": "mean and central 95 % of the relabellings", NULL: found.others}
     return {**_common("control:shuffled", 2 * len(found.forward)), **limits, **note}
 
 

@@ -26,7 +26,7 @@ from decoders.decoding.names_halves import halves_rows
 from decoders.decoding.names_scores import Unit
 from decoders.decoding.names_speller import half_split_agreement, leave_one_run_out, speller_options
 from decoders.decoding.names_text import text_rows
-from decoders.decoding.score_nulls import NULL, scores_frame
+from decoders.decoding.score_nulls import NULL, scores_frame, story_seeds
 from decoders.decoding.speller_fit import SpellerOptions
 from decoders.decoding.splits_names import Labels, declare_names
 from decoders.errors import InputError
@@ -156,7 +156,7 @@ class _Study:
         self.samples, self.folds, self.settings, self.draw = samples, folds, settings, draw
         self.log, self.outcome = log, outcome
         self.items = {unit: scores.items_of(samples, unit) for unit in settings.units}
-        self.permuted = permuted_labels(samples, settings.n_permutations, draw("names", "permutations"))
+        self.permuted = self._dealt(settings.n_permutations, "permutations")
 
     def run(self, mask: NDArray[np.bool_] | int) -> None:
         """Fill the outcome, model by model."""
@@ -184,7 +184,7 @@ class _Study:
         key = int(self.draw("names", "speller", seed).integers(2**31 - 1000))
         self.log.info("speller, seed %d: %d runs in turn", seed, len(np.unique(self.samples.run)))
         result = leave_one_run_out(self.samples, self.samples.label, mask, options, key, self.folds)
-        shuffled = permuted_labels(self.samples, 1, self.draw("names", "shuffled", seed))[0]
+        shuffled = self._dealt(1, "shuffled", seed)[0]
         self.log.info("speller, seed %d: the same with shuffled labels", seed)
         control = leave_one_run_out(self.samples, shuffled, mask, options, key, self.folds)
         for unit in self.settings.units:
@@ -196,6 +196,11 @@ class _Study:
             self._shuffled_rows(unit, shuffled, control.decisions, seed)
         self._add_text("speller", result.decisions)
         self._gate(result.openness, result.nats, mask, options, key, shuffled, seed)
+
+    def _dealt(self, n: int, *keys: str | int) -> scores.Labels:
+        """Return labellings (n, n_volumes) of the runs by their labels: dealt alike in everybody."""
+        seeds = story_seeds(lambda *more: self.draw("names", *keys, *more), self.samples.runs)
+        return permuted_labels(self.samples, n, seeds)
 
     def _truths(self, unit: Unit) -> scores.Labels:
         """Return the permuted labels of the items of a unit, (n_permutations, n_items)."""

@@ -44,6 +44,11 @@ class NearestPattern:
     p: float
     exact: bool
 
+    @property
+    def others(self) -> NDArray[np.float64]:
+        """The null without the labelling found, which p = (1 + k) / (1 + n) counts anyway."""
+        return self.null[1:] if self.exact else self.null
+
 
 def nearest_pattern(
     first: NDArray[np.float64],

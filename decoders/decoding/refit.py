@@ -66,7 +66,7 @@ def shifted_row(about: Mapping[str, Any], metric: str, score: Score) -> dict[str
     """Return the null of shifts of a score as a control: its mean, and the middle 95 % of it; it keeps the null."""
     low, high = np.quantile(score.null, [0.025, 0.975])
     shifted = Score(float(score.null.mean()), float(low), float(high), score.n, np.array([np.nan]))
-    return {**window_row(about, SHIFTED, metric, shifted, ""), NULL: score.null}
+    return {**window_row(about, SHIFTED, metric, shifted, ""), NULL: score.null if np.isfinite(low) else None}
 
 
 def decode_runs(

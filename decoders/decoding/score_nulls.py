@@ -1,8 +1,9 @@
 """The nulls behind scores: drawn alike for all people who got the same, and kept for scores of the group.
 
 People who hear one story share more than its words: a language model's habits, the place in a run, what attention
-does over minutes. None of it need know the text, and still it meets the text in all of them alike, by luck. Shifts that
-are drawn for each person apart average this luck away in the null, but not in the score. One shift for all keeps it.
+does over minutes. None of it need know the text, and still it meets the text in all of them alike, by luck. Shifts
+that are drawn for each person apart average this luck away in the null, but not in the score. One shift for all keeps
+it: the same part of the run in everybody, as many seconds where the runs that heard a story are equally long.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from decoders.report import methods_meg
 from decoders.report.words import comparator_words, control_title, count, listed, text, title
 
 
-def methods(settings: Any, manifest: pd.DataFrame, packages: Mapping[str, str]) -> str:
+def methods(settings: Any, manifest: pd.DataFrame, packages: Mapping[str, str], group: bool = False) -> str:
     """Return paragraphs that say what was done.
 
     Parameters
@@ -21,6 +21,8 @@ def methods(settings: Any, manifest: pd.DataFrame, packages: Mapping[str, str]) 
     manifest : DataFrame
     packages : mapping of str to str
         Versions.
+    group : bool
+        Whether what was decoded within people is judged over them.
     """
     block = None if methods_meg.only_sensors(manifest) else settings.preprocess
     in_time = settings.alignment is not None and settings.alignment.time is not None
@@ -34,7 +36,7 @@ def methods(settings: Any, manifest: pd.DataFrame, packages: Mapping[str, str]) 
             _free_text(settings.decoding.free_text),
             _across(settings.decoding.across),
             methods_meg.decoding(settings.decoding.meg),
-            _group(settings.decoding, manifest),
+            _GROUP if group else "",
         ]
     paragraphs += [_learning(settings.learning), _alignment(settings.alignment)]
     paragraphs += [methods_meg.in_time(settings.alignment), methods_meg.fusion(settings.alignment)]
@@ -253,17 +255,12 @@ def _across(block: Any) -> str:
     )
 
 
-def _group(block: Any, manifest: pd.DataFrame) -> str:
-    """Return how decoding is judged over people; empty where it is not, or where there is one person."""
-    within = any((block.names, block.voxels, block.free_text, block.across, block.meg))
-    people = manifest.loc[manifest["status"] == "ok", "subject"].nunique() if len(manifest) else 0
-    if not within or people < 2:
-        return ""
-    return (
-        "Scores of the group are means over people, with a t interval of that mean; they were tested against the mean "
-        "of the people's nulls, draw by draw, in which the text was moved alike (or the labels were permuted alike) in "
-        "everybody: what people share without knowing the text is part of the null."
-    )
+_GROUP = (
+    "Scores of the group are means over people, with a t interval of that mean; they were tested against the mean of "
+    "the people's nulls, draw by draw, in which the text was moved alike (or the names were dealt alike) in everybody: "
+    "what people share without knowing the text is part of the null. A small p says that some of these people were "
+    "read, the interval what to expect of others."
+)
 
 
 def _across_works(block: Any) -> list[str]:

@@ -241,6 +241,14 @@ def is_alignment(name: str) -> bool:
     return parse_analysis(name).kind in ("rsa", "ranking")
 
 
+def analysis_of(name: str) -> str:
+    """Return which part of a study a verdict belongs to: Decoding, Alignment, Alignment in time or Fusion."""
+    what = parse_analysis(name).what
+    if what in ("fusion", "commonality"):
+        return "Fusion"
+    return "Alignment in time" if what == "time" else "Alignment" if is_alignment(name) else "Decoding"
+
+
 def metric(name: str) -> str:
     """Return the words for a metric."""
     if best := best_of(name):

@@ -198,7 +198,7 @@ def test_regions_of_a_single_run_from_folder_to_files(tmp_path):
     for pairing, path in enumerate(gates):
         stage("gate", inputs, {"gate": path}, subject="01", pairing=str(pairing))
     outputs = {name: tmp_path / f"{name}.tsv" for name in ("scores", "recovery", "features")}
-    outputs["arrays"] = tmp_path / "voxels.h5"
+    outputs |= {name: tmp_path / f"{name}.h5" for name in ("arrays", "nulls")}
     stage("voxels", {**inputs, "gates": gates}, outputs, subject="01")
     table = read_table(outputs["features"])
     assert table["feature"].tolist() == ["ifg", "itl", "pac", "pmc", "sma", "stg"]

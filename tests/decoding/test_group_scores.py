@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from decoders.decoding import stage_group
 from decoders.decoding.bits_table import Bits, bits_rows
-from decoders.decoding.group_scores import group_rows, mean_null
+from decoders.decoding.group_scores import METHOD, group_rows, is_tested_group, mean_null
+from decoders.decoding.names import Samples, permuted_labels
 from decoders.decoding.names_halves import _chance, _row
 from decoders.decoding.nearest_pattern import nearest_pattern
 from decoders.decoding.refit import SHIFTED, Score, identification_scores, shifted_row, window_row
@@ -68,7 +69,7 @@ def test_the_group_by_hand():
     assert own["p"] == pytest.approx((1 + (null >= 0.74).sum()) / 201)
     assert (own["level"], own["subject"], own["n"]) == ("group", "group", 4)
     assert own["null_mean"] == pytest.approx(null.mean())
-    assert "200 draws of the null, of all 4 people alike" in own["method"]
+    assert "mean of the nulls of 4 people, 200 draws that are alike" in own["method"]
     assert (shifted["score"], shifted["ci_low"], shifted["ci_high"]) == pytest.approx(
         (null.mean(), *np.quantile(null, [0.025, 0.975]))
     )
@@ -102,6 +103,54 @@ def test_lower_is_better_where_errors_are_counted():
         rows.append({**window_row(about(who), "speller", "cer", score, "m"), "null": score.null})
     nulls = {row["subject"]: {null_name(row): row["null"]} for row in rows}
     assert group_rows(scores_frame(rows), nulls)["p"].item() == pytest.approx(1 / 201)
+
+
+def gains(values, limits=(np.nan, np.nan)):
+    """Bits gained in four people beside the language model, which gains nothing; wrong texts cost bits."""
+    null, rows = np.random.default_rng(2).normal(-0.3, 0.05, 200), []
+    for who, value in zip(PEOPLE, values, strict=True):
+        rows.append(window_row(about(who), MODEL, "bits_gain", Score(value, value - 0.02, value + 0.02, 30, null), "m"))
+        none = Score(0.0, *limits, 30, np.array([np.nan]))
+        rows.append(window_row(about(who), "control:language_model", "bits_gain", none, ""))
+    nulls = {row["subject"]: {null_name(row): row["null"]} for row in rows if row["null"] is not None}
+    return group_rows(scores_frame(rows), nulls)
+
+
+def test_a_control_without_limits_has_none_in_the_group():
+    """Then the score must lie above it with its own interval: a p against shifts says little about bits."""
+    found = decoding_verdicts(correct(gains((0.06, -0.03, 0.05, -0.02))), 0.05)
+    assert found["p_corrected"].item() < 0.01
+    assert found["verdict"].item() == "above chance but explained by language_model"
+    assert decoding_verdicts(correct(gains((0.06, 0.07, 0.05, 0.06))), 0.05)["verdict"].item() == ABOVE
+    bug = gains((0.06, -0.03, 0.05, -0.02)).fillna({"ci_low": 0.0, "ci_high": 0.0})
+    assert decoding_verdicts(correct(bug), 0.05)["verdict"].item() == ABOVE, "limits of no width would claim it"
+
+
+def test_a_control_that_is_the_same_in_everybody_is_as_uncertain_as_in_one():
+    group = group_rows(*tables((0.62, 0.63, 0.61, 0.62), NULLS, 0.6)).set_index("model")
+    assert (group.loc[RATE, "ci_low"], group.loc[RATE, "ci_high"]) == pytest.approx((0.5, 0.7))
+    found = decoding_verdicts(correct(group.reset_index()), 0.05)
+    assert found["verdict"].item() == "above chance but explained by word_rate"
+
+
+def test_seeds_of_a_person_are_averaged_first():
+    rows = []
+    for i, who in enumerate(PEOPLE):
+        for seed in (0, 1):
+            score = Score(VALUES[i] + 0.02 * seed, 0.5, 0.9, 9, NULLS[i] + 0.01 * seed)
+            rows.append(window_row(about(who, seed=seed), "speller", "accuracy", score, "m"))
+    nulls = {who: {null_name(r): r["null"] for r in rows if r["subject"] == who} for who in PEOPLE}
+    row = group_rows(scores_frame(rows), nulls).iloc[0]
+    assert (row["score"], row["n"]) == (pytest.approx(0.75), 4)
+    assert np.isnan(row["seed"])
+    assert row["null_mean"] == pytest.approx(NULLS.mean() + 0.005)
+    assert row["p"] == pytest.approx((1 + (NULLS.mean(0) + 0.005 >= 0.75).sum()) / 201)
+
+
+def test_a_tested_score_whose_null_is_lost_is_refused():
+    scores, nulls = tables(VALUES, NULLS)
+    with pytest.raises(IntegrityError, match=r"subject 02: expected the null of -/window_20s"):
+        group_rows(scores, {**nulls, "02": {}})
 
 
 def test_one_person_is_no_group():
@@ -212,11 +261,47 @@ def test_bits_of_the_same_story_move_alike():
     np.testing.assert_array_equal(swapped, nulls[0])
 
 
-def test_halves_keep_their_null():
-    rng = np.random.default_rng(0)
-    found = nearest_pattern(rng.standard_normal((4, 30)), rng.standard_normal((4, 30)), 20, rng)
-    for row in (_row(found), _chance(found)):
-        np.testing.assert_array_equal(row["null"], found.null)
+def test_halves_keep_their_null_without_the_labelling_found():
+    """Six people who are decoded without an error have the p that each of them has: one labelling in 24."""
+    rng, first = np.random.default_rng(0), np.random.default_rng(1).standard_normal((4, 30))
+    found = nearest_pattern(first, first, 20, rng)
+    rows = [{**_row(found), "subject": who, "level": "subject", "seed": np.nan} for who in "123456"]
+    for row in (rows[0], _chance(found)):
+        np.testing.assert_array_equal(row["null"], found.null[1:])
+    nulls = {row["subject"]: {null_name(row): row["null"]} for row in rows}
+    assert group_rows(scores_frame(rows), nulls)["p"].item() == pytest.approx(1 / 24) == found.p
+
+
+def dealt(runs, blocks=4):
+    """The labellings of a person who has some of the runs, by the label of the run."""
+    label, block = np.tile(np.arange(blocks), len(runs)), np.arange(blocks * len(runs))
+    names = tuple("abcdefgh"[:blocks])
+    samples = Samples(
+        np.zeros((len(label), 2), np.float32), label, np.repeat(np.arange(len(runs)), blocks), block,
+        np.zeros(len(label)), names, tuple(runs), 1.0,
+    )  # fmt: skip
+    rows = permuted_labels(samples, 50, story_seeds(draw, runs))
+    return {run: rows[:, samples.run == i] for i, run in enumerate(runs)}
+
+
+def test_who_lacks_a_run_has_the_others_dealt_as_everybody():
+    whole, less = dealt(["01", "02", "03", "04"]), dealt(["01", "03", "04"])
+    for run in ("01", "03", "04"):
+        np.testing.assert_array_equal(whole[run], less[run])
+    assert not np.array_equal(whole["01"], whole["03"])
+
+
+def test_a_single_word_is_not_tested():
+    one = Bits([np.zeros(1)], [np.zeros((1, 1))], {}, [np.full(1, 5)], [np.zeros(1, int)], 0.3, [0])
+    rows = bits_rows(one, about("01"), 200, np.random.default_rng(0), [3])
+    assert all(row["null"] is None and np.isnan(row["p"]) for row in rows)
+
+
+@pytest.mark.parametrize(("level", "method", "said"), [("group", "x", False), ("subject", METHOD, False),
+                                                       ("group", METHOD.format(n=3, draws=9), True)])  # fmt: skip
+def test_a_group_is_told_by_its_null(level, method, said):
+    assert is_tested_group(pd.DataFrame({"level": [level], "method": [method]})) == said
+    assert not is_tested_group(pd.DataFrame())
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=5))

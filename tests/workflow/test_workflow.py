@@ -119,7 +119,11 @@ def test_a_changed_setting_reruns_the_stages_that_read_it(copy_of_finished):
     ("setting", "value", "rerun"),
     [
         ("atlas", "label.nii.gz", {"clusters", "page"}),
-        ("n_null_gates", 2, {"gate", "voxels", "clusters", "stability", "free_text", "decoding", "verdict", "page"}),
+        (
+            "n_null_gates",
+            2,
+            {"gate", "voxels", "clusters", "stability", "free_text", "decoding_group", "decoding", "verdict", "page"},
+        ),
         ("betas", [1.0], {"stability", "page"}),
     ],
 )

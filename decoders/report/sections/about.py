@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from decoders.data.registry import registry
+from decoders.decoding.group_scores import is_tested_group
 from decoders.report.blocks import Code, Data, Facts, Section, Table, parts
 from decoders.report.citations import bibtex
 from decoders.report.methods import methods, works
@@ -97,7 +98,8 @@ def attribution(settings: Any) -> list[str]:
 
 
 def _methods(results: Results, packages: Mapping[str, str]) -> Code:
-    words = methods(results.settings, results.table("manifest"), packages)
+    group = is_tested_group(results.table("decoding_scores"))
+    words = methods(results.settings, results.table("manifest"), packages, group)
     return Code("methods", "Methods", "Written from this study's settings.", words, "methods.txt")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
@@ -213,9 +213,8 @@ def _windows(scores: pd.DataFrame) -> Figure | None:
     rows = scores[seconds.notna() & (scores["metric"] == "percentile")].assign(seconds=seconds)
     if not len(rows) or rows["seconds"].nunique() < 2:
         return None
-    kind = "group" if (rows["level"] == "group").any() else "subject"
     drawings = []
-    for (part, subject), here in rows[rows["level"] == kind].groupby(["split", "subject"], sort=False, dropna=False):
+    for kind, (part, subject), here in _by_length(rows):
         shifted = here[here["model"] == "control:shifted"].sort_values("seconds")
         band = _series("null: time-shifted text, 95 %", shifted, 7) if len(shifted) > 1 else None
         models = [model for model in dict.fromkeys(here["model"]) if model != "control:shifted"]
@@ -238,6 +237,8 @@ def _windows(scores: pd.DataFrame) -> Figure | None:
             log_x=True,
         )
         drawings.append((label, chart))
+    if not drawings:
+        return None
     caption = (
         "Percentile of the true window among all windows of the held-out part (0.5 is chance), with 95 % "
         "intervals. Band: 95 % of the same analysis with the text shifted in time."
@@ -245,6 +246,15 @@ def _windows(scores: pd.DataFrame) -> Figure | None:
     return Figure(
         "windows", "Identification by window length", caption, drawings, Data.of(rows.drop(columns="seconds"))
     )
+
+
+def _by_length(rows: pd.DataFrame) -> Iterator[tuple[str, tuple[object, object], pd.DataFrame]]:
+    """Yield level, (split, subject) and rows of what has several window lengths: the group where a split has one."""
+    for part, same in rows.groupby("split", sort=False, dropna=False):
+        kind = "group" if (same["level"] == "group").any() else "subject"
+        for subject, here in same[same["level"] == kind].groupby("subject", sort=False, dropna=False):
+            if here["seconds"].nunique() > 1:
+                yield kind, (part, subject), here
 
 
 def _series(label: str, rows: pd.DataFrame, colour: int, marks: bool = False) -> Series:

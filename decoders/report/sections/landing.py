@@ -13,7 +13,7 @@ from decoders.report.read import Results
 from decoders.report.sections.certificate import broken
 from decoders.report.sections.verdict_groups import group_table
 from decoders.report.sections.verdicts import KINDS, kind_of, verdict_table
-from decoders.report.words import control_title, count, is_alignment, listed, parse_analysis, parse_model, text
+from decoders.report.words import analysis_of, control_title, count, listed, parse_model, text
 
 
 def section(results: Results) -> Section:
@@ -48,7 +48,7 @@ def summary(results: Results) -> list[str]:
         noun = "simulated " * (results.settings.data.source == "phantom") + noun
         sentence = f"The study rests on {count(len(used), noun)} of {people}"
         sentences.append(f"{sentence}; {rest} {'was' if rest == 1 else 'were'} excluded." if rest else f"{sentence}.")
-    kinds = verdicts["analysis"].map(text).map(_kind_of_analysis)
+    kinds = verdicts["analysis"].map(text).map(analysis_of)
     for name in ("Decoding", "Alignment", "Alignment in time", "Fusion"):
         sentences += _counted(name, verdicts[kinds == name])
     found = [(kind_of(text(row["verdict"])), text(row["analysis"])) for _, row in verdicts.iterrows()]
@@ -57,13 +57,6 @@ def summary(results: Results) -> list[str]:
         place = "region" if len(unranked) == 1 else "regions"
         sentences.append(f"No ranking of learning rules is supported in the {place} {listed(unranked)}.")
     return [" ".join(sentences)] if sentences else []
-
-
-def _kind_of_analysis(name: str) -> str:
-    what = parse_analysis(name).what
-    if what in ("fusion", "commonality"):
-        return "Fusion"
-    return "Alignment in time" if what == "time" else "Alignment" if is_alignment(name) else "Decoding"
 
 
 def matched_notice(results: Results) -> Notice | None:
@@ -91,17 +84,21 @@ def of_rdms(manifest: pd.DataFrame) -> bool:
 
 
 def _counted(name: str, verdicts: pd.DataFrame) -> list[str]:
-    """Return a sentence that counts the verdicts of the group, or of the subjects where there is no group."""
-    whole = bool((verdicts["level"] == "group").any())
-    rows = verdicts[verdicts["level"] == "group"] if whole else verdicts
+    """Return sentences that count the verdicts of the group, and of subjects those that the group has not."""
+    group = verdicts["level"] == "group"
+    names = verdicts["analysis"].map(text).str.replace(r", seed \d+$", "", regex=True)
+    alone = ~group & ~names.isin(names[group])
+    return [*_sentence(name, verdicts[group], "of the group"), *_sentence(name, verdicts[alone], "of single subjects")]
+
+
+def _sentence(name: str, rows: pd.DataFrame, level: str) -> list[str]:
     kinds = [kind_of(text(verdict)) for verdict in rows["verdict"]]
     numbers = [(kinds.count(kind), _kind_words(kind, rows)) for kind in ("above", "control", "chance")]
     total = sum(number for number, _ in numbers)
-    level = "of the group" if whole else "of single subjects"
     if total > 1 and (alone := [words for number, words in numbers if number == total]):
         return [f"{name}: all {total} analyses {level} are {alone[0]}."]
     phrases = [f"{number} {'is' if number == 1 else 'are'} {words}" for number, words in numbers if number]
-    return [f"{name}: of {count(total, 'analysis', 'analyses')} {level}, {', and '.join(phrases)}."] if phrases else []
+    return [f"{name}: of {count(total, 'analysis', 'analyses')} {level}, {listed(phrases)}."] if phrases else []
 
 
 def _kind_words(kind: str, rows: pd.DataFrame) -> str:

@@ -11,7 +11,16 @@ from markupsafe import Markup
 from decoders.report.blocks import DASH, Data, Table, show, worded
 from decoders.report.figures import interval_cell
 from decoders.report.svg import escape
-from decoders.report.words import N_WORDS, analysis, control_title, is_alignment, parse_analysis, parse_model, text
+from decoders.report.words import (
+    N_WORDS,
+    analysis,
+    analysis_of,
+    control_title,
+    is_alignment,
+    parse_analysis,
+    parse_model,
+    text,
+)
 
 # A share of a ceiling below this says more about the ceiling than about the score.
 LEAST_CEILING = 0.05
@@ -129,6 +138,11 @@ def _caption(bare: Sequence[str], data: Data) -> str:
         words += (
             "Intervals of alignment hold for new stimuli, subjects and seeds and are wide with few seeds; its p comes "
             "from permuted stimulus labels. So p can be small while the interval holds zero. "
+        )
+    if any(row[1] == "group" and analysis_of(str(row[0])) == "Decoding" for row in data.rows):
+        words += (
+            "Intervals of decoding over the group are of the mean over people and wide with few of them; its p says "
+            "that some of these people were read, not all. So p can be small while the interval holds the null. "
         )
     if any(str(row[0]).startswith("time ") for row in data.rows):
         words += (
