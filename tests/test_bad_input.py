@@ -369,7 +369,7 @@ def test_nothing_left_is_an_error(bids, capsys):
 
 def names(bids, recordings, subject="01"):
     bids.settings["decoding"] = {"names": {"models": ["lda"], "n_permutations": 5}}
-    outputs = {name: bids.out / f"names-{name}" for name in ("scores", "text", "arrays")}
+    outputs = {name: bids.out / f"names-{name}" for name in ("scores", "text", "arrays", "nulls")}
     manifest, splits = ("manifest", bids.manifest), ("splits", bids.out / "splits.json")
     leaks = ("leaks", bids.out / "leaks.tsv")
     if bids.quality(recordings) == 0:

@@ -257,6 +257,8 @@ def _shared_rows(
             if split in where:
                 part = scores[where[split]]
                 low, high = _interval(split, part, scores[where["jackknife"]], ratio, rng)
+                if model.startswith("control:"):
+                    low, high = _no_narrower(low, high, blocks[task][:, where[split]].mean(1))
                 group_null = None if null is None else null[:, where[split]].mean(1)
                 n = N_DRAWS if split == "unseen_subjects_averaged" else len(subjects)
                 yield _row("group", "group", split, task, model, part.mean(), group_null, low, high, n)
@@ -281,6 +283,15 @@ def _interval(
     # Draws that keep k of n subjects: the delete-d jackknife, whose spread counts k / (n - k) (Shao & Wu 1989).
     low, high = t_interval(scores.mean(), ratio * scores.var(ddof=1), len(scores) - 1)
     return float(low), float(high)
+
+
+def _no_narrower(low: float, high: float, blocks: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the limits of a control over subjects, no narrower than those over held-out blocks (n_blocks,).
+
+    All subjects heard the same blocks: what a control makes of them by chance is not averaged away over subjects.
+    """
+    limits = _block_interval(blocks)
+    return float(np.fmin(low, limits[0])), float(np.fmax(high, limits[1]))
 
 
 def _block_interval(blocks: NDArray[np.float64]) -> tuple[float, float]:

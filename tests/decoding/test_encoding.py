@@ -8,7 +8,14 @@ import pytest
 
 from decoders.config import EncodingSettings
 from decoders.decoding import encoding
-from decoders.decoding.encode_scores import _block_interval, _interval, over_blocks, score_blocks, shared_scores
+from decoders.decoding.encode_scores import (
+    _block_interval,
+    _interval,
+    _shared_rows,
+    over_blocks,
+    score_blocks,
+    shared_scores,
+)
 from decoders.decoding.encoding import (
     correlate,
     design_of,
@@ -227,6 +234,17 @@ def test_a_single_subject_has_an_interval_over_its_blocks():
     limits = student.interval(0.95, 3, np.mean(r), np.std(np.mean(r, axis=1), ddof=1) / 2)
     np.testing.assert_allclose(_block_interval(blocks["encoding"][:, 0]), limits)
     assert np.isnan(_block_interval(blocks["too long"][:, 0])).all()
+
+
+def test_controls_of_the_group_are_as_uncertain_as_the_blocks_that_all_heard():
+    """Sets of subjects that agree exactly: over subjects a control would have no uncertainty, over blocks it has."""
+    blocks = {"encoding": np.repeat([[0.1], [0.2], [0.3], [0.4]], 6, axis=1)}
+    where = {"unseen_subject": slice(0, 3), "jackknife": slice(3, 6)}
+    for model, wide in (("control:word_rate", True), ("ridge", False)):
+        rows = _shared_rows(model, blocks, None, where, ["1", "2", "3"], 1.0, np.random.default_rng(0))
+        group = next(row for row in rows if row["level"] == "group")
+        limits = _block_interval(blocks["encoding"][:, 0]) if wide else (0.25, 0.25)
+        assert (group["ci_low"], group["ci_high"]) == pytest.approx(limits)
 
 
 def test_the_interval_of_averaged_subjects_is_that_of_the_mean():

@@ -31,7 +31,7 @@ def sensed(build, tiny_study, tmp_path_factory):
     study["data"]["phantom"] |= {
         "story_subjects": 0,
         "meg": {
-            "picture_subjects": 3, "picture_runs": 2, "repeats": 2, "story_subjects": 1, "story_runs": 2, "story_s": 40,
+            "picture_subjects": 3, "picture_runs": 2, "repeats": 2, "story_subjects": 2, "story_runs": 2, "story_s": 40,
             "flat_channels": 1,
         },
     }  # fmt: skip
@@ -58,6 +58,21 @@ def test_both_kinds_of_runs_are_in_one_manifest(sensed):
     manifest = read_table(sensed.results / "manifest.tsv", ("subject", "run"))
     assert manifest.groupby("modality").size().to_dict()["bold"] == 6
     assert set(manifest[manifest.modality == "meg"].task) >= {"pictures", "story"}
+
+
+def test_windows_of_sensors_are_judged_over_the_group(sensed):
+    scores = read_table(sensed.results / "decoding/scores.tsv", ("subject", "split", "model", "metric", "control_of"))
+    assert (scores["modality"] == "meg").all()
+    rows = scores[(scores["model"] == "ridge_all_sensors") & (scores["metric"] == "percentile")]
+    group, people = rows[rows["level"] == "group"], rows[rows["level"] == "subject"]
+    assert group["n"].item() == len(people) == 2
+    assert group["score"].item() == pytest.approx(people["score"].mean())
+    assert np.isfinite(group["p_corrected"].item())
+    beside = scores[(scores["level"] == "group") & (scores["control_of"] == "ridge_all_sensors")]
+    assert {"control:shifted", "control:noise", "control:other_subject"} <= set(beside["model"])
+    verdicts = read_table(sensed.results / "verdicts.tsv", ("subject", "analysis"))
+    judged = verdicts[(verdicts["level"] == "group") & verdicts["analysis"].str.startswith("meg window")]
+    assert judged["analysis"].str.contains("ridge_all_sensors, percentile").any()
 
 
 def test_recorded_rdms_in_time_are_those_of_the_pictures(sensed):
