@@ -105,7 +105,7 @@ wildcard_constraints:
     architecture="[a-z0-9]+",
     seed="[0-9]+",
     analysis="names|encode|voxels|free_text|across|meg",
-    cell=RECORDED + "|[a-z_]+-[0-9x]+",
+    cell=f"{RECORDED}|[a-z_]+-[0-9x]+",
     pairing="[0-9]+",
     chunk="[0-9]+",
 
