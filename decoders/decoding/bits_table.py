@@ -23,7 +23,7 @@ from decoders.decoding.free_text import Runs
 from decoders.decoding.likelihood import Floats
 from decoders.decoding.next_words import NextWords, next_words
 from decoders.decoding.refit import SHIFTED, Score, over_windows, shifted_row, window_row
-from decoders.decoding.score_nulls import NULL
+from decoders.decoding.score_nulls import NULL, run_shifts
 from decoders.stimuli.timings import Words
 
 BITS, GAIN = "bits_per_char", "bits_gain"
@@ -188,8 +188,5 @@ def _drawn(runs: Sequence[Floats], n_nulls: int, seeds: Sequence[int]) -> Floats
     # Draws that repeat a few combinations would let p fall below one in their number.
     if math.prod(len(shifts) for shifts in runs) <= n_nulls:
         return np.array([sum(chosen) for chosen in itertools.product(*runs)][1:], dtype=np.float64)
-    drawn = [
-        shifts[np.random.default_rng(seed).integers(len(shifts), size=n_nulls)]
-        for shifts, seed in zip(runs, seeds, strict=True)
-    ]
-    return np.asarray(np.sum(drawn, axis=0), dtype=np.float64)
+    drawn = run_shifts([len(run) for run in runs], n_nulls, seeds)
+    return np.asarray(np.sum([run[shifts] for run, shifts in zip(runs, drawn, strict=True)], axis=0), dtype=np.float64)

@@ -27,7 +27,7 @@ from decoders.decoding.encoding import (
 from decoders.decoding.identification import block_percentiles
 from decoders.decoding.splits_encode import N_DRAWS, Members, group_members
 from decoders.stats.permutation import circular_shifts, permutation_p
-from decoders.stats.resampling import bootstrap_interval, t_interval
+from decoders.stats.resampling import bootstrap_interval, mean_interval, t_interval
 
 _NULL_OF = {True: "texts that nobody heard, at the heard times", False: "circular shifts of the features"}
 Floats = NDArray[np.floating]
@@ -191,7 +191,7 @@ def own_scores(
     for model, blocks in scored.items():
         for task, score in over_blocks(blocks).items():
             null = tested[model][1][task][:, 0] if model in tested else None
-            limits = _block_interval(blocks[task][:, 0])
+            limits = mean_interval(blocks[task][:, 0])
             rows.append(_row("subject", subject, "unseen_time", task, model, score[0], null, *limits))
     for control, null_of in tested.values():
         rows += [
@@ -265,7 +265,7 @@ def _shared_rows(
         for i, subject in enumerate(subjects):
             at = where["unseen_subject"].start + i
             own_null = None if null is None else null[:, at]
-            limits = _block_interval(blocks[task][:, at])
+            limits = mean_interval(blocks[task][:, at])
             yield _row("subject", subject, "unseen_subject", task, model, scores[at], own_null, *limits)
 
 
@@ -290,16 +290,8 @@ def _no_narrower(low: float, high: float, blocks: NDArray[np.float64]) -> tuple[
 
     All subjects heard the same blocks: what a control makes of them by chance is not averaged away over subjects.
     """
-    limits = _block_interval(blocks)
+    limits = mean_interval(blocks)
     return float(np.fmin(low, limits[0])), float(np.fmax(high, limits[1]))
-
-
-def _block_interval(blocks: NDArray[np.float64]) -> tuple[float, float]:
-    """Return 95 % limits over held-out blocks (n_blocks,), for a score that rests on one subject."""
-    if len(blocks) < 2:
-        return float("nan"), float("nan")
-    low, high = t_interval(blocks.mean(), blocks.var(ddof=1) / len(blocks), len(blocks) - 1)
-    return float(low), float(high)
 
 
 def _null_rows(control: str, nulls: Scores, where: Mapping[str, slice]) -> Iterator[dict[str, Any]]:

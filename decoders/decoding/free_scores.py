@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from decoders.decoding.identification import Identified, rank_true, unit_length, window_correlations
 from decoders.decoding.likelihood import Floats
 from decoders.decoding.responses import TextFeatures
+from decoders.decoding.score_nulls import run_shifts
 from decoders.errors import InputError
 from decoders.stats.permutation import permutation_p
 from decoders.stimuli.timings import Words
@@ -18,6 +19,8 @@ from decoders.stimuli.timings import Words
 N_NULLS = 200
 # Decoded words stand where the rate of words puts them, seconds off the words that were heard.
 BLUR_S = 4.0
+# Orders of the windows of each run, for every draw.
+Rolls = list[list[NDArray[np.int64]]]
 
 
 @dataclass(frozen=True)
@@ -122,11 +125,11 @@ def identify(similarities: Sequence[Floats]) -> Identified:
     return Identified.joined([rank_true(similarity) for similarity in similarities])
 
 
-Rolls = list[list[NDArray[np.int64]]]
-
-
 def window_rolls(lengths: Sequence[int], n_rolls: int, seeds: Sequence[int]) -> Rolls:
     """Draw rolls of the windows of each run: orders of shape (n_windows,), one list of runs per draw.
+
+    Neighbouring windows are about the same, in what is heard and in what is decoded: a null that permuted them would
+    be too narrow. A roll keeps that, and keeps a run's windows in their run. Every shift, none too, is as likely.
 
     Parameters
     ----------
@@ -135,16 +138,10 @@ def window_rolls(lengths: Sequence[int], n_rolls: int, seeds: Sequence[int]) -> 
     n_rolls : int
     seeds : sequence of int
         One per run, as `story_seeds` returns them.
-
-    Neighbouring windows are about the same, in what is heard and in what is decoded: a null that permuted them would
-    be too narrow. A roll keeps that, and keeps a run's windows in their run. Every shift, none too, is as likely.
     """
-    shifts = [
-        np.random.default_rng(seed).integers(length, size=n_rolls) for length, seed in zip(lengths, seeds, strict=True)
-    ]
     return [
-        [np.roll(np.arange(length), int(drawn[k])) for length, drawn in zip(lengths, shifts, strict=True)]
-        for k in range(n_rolls)
+        [np.roll(np.arange(length), shift) for length, shift in zip(lengths, shifts, strict=True)]
+        for shifts in run_shifts(lengths, n_rolls, seeds).T
     ]
 
 

@@ -21,7 +21,7 @@ from decoders.decoding.text_extras import ABSENT
 from decoders.decoding.text_scores import LOWER_IS_BETTER
 from decoders.errors import IntegrityError
 from decoders.stats.permutation import permutation_p
-from decoders.stats.resampling import t_interval
+from decoders.stats.resampling import mean_interval
 
 GROUP = "group"
 METHOD = "one-sided; mean of the nulls of {n} people, {draws} draws that are alike in all of them"
@@ -96,7 +96,7 @@ def _row(found: pd.DataFrame, nulls: Mapping[str, Nulls], n_all: int) -> dict[st
         return {**about, **dict.fromkeys(missing, np.nan), "method": _why_absent(found, len(people))}
     note = f"{n_all - len(people)} of {n_all} people have no such score" if len(people) < n_all else ""
     values = np.array([person.score for person in people])
-    low, high = interval_over_people(values)
+    low, high = mean_interval(values)
     row = {**about, "score": values.mean(), "ci_low": low, "ci_high": high, "p": np.nan, "method": note or np.nan}
     own = [person.null for person in people if person.null is not None]
     null = mean_null(own) if len(own) == len(people) else None
@@ -161,11 +161,3 @@ def mean_null(nulls: Sequence[Values]) -> Values:
     """
     n_draws = max(map(len, nulls))
     return np.mean([null[(np.arange(n_draws) * len(null)) // n_draws] for null in nulls], axis=0)
-
-
-def interval_over_people(values: Values) -> tuple[float, float]:
-    """Return the 95 % limits of the mean over people (t); not a number for one person."""
-    if len(values) < 2:
-        return float("nan"), float("nan")
-    low, high = t_interval(values.mean(), values.var(ddof=1) / len(values), len(values) - 1)
-    return float(low), float(high)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from decoders.decoding.identification import Identified, identify_runs
 from decoders.decoding.maps import run_folds
-from decoders.decoding.score_nulls import NULL
+from decoders.decoding.score_nulls import NULL, run_shifts
 from decoders.decoding.stored_runs import BLOCK_BYTES, lengths_of
 from decoders.errors import InputError
 from decoders.models.ridge import Fold, delayed, fit_kernel_ridge, fit_ridge_by_run, standardised
@@ -212,11 +212,8 @@ def over_windows(windows: NDArray[np.float64], null: NDArray[np.float64], rng: n
 
 def _shifted(runs: Runs, seeds: Sequence[int], n_draws: int) -> Iterator[list[NDArray[np.floating]]]:
     """Yield the runs, each rolled by any number of samples."""
-    shifts = [
-        np.random.default_rng(seed).integers(len(run), size=n_draws) for run, seed in zip(runs, seeds, strict=True)
-    ]
-    for drawn in zip(*shifts, strict=True):
-        yield [np.roll(run, int(shift), axis=0) for run, shift in zip(runs, drawn, strict=True)]
+    for shifts in run_shifts(lengths_of(runs), n_draws, seeds).T:
+        yield [np.roll(run, shift, axis=0) for run, shift in zip(runs, shifts, strict=True)]
 
 
 def answers(run: NDArray[np.floating], lags: Sequence[int]) -> NDArray[np.floating]:

@@ -45,6 +45,23 @@ def story_seeds(draw: Draw, stories: Sequence[str]) -> list[int]:
     return seeds
 
 
+def run_shifts(lengths: Sequence[int], n_draws: int, seeds: Sequence[int]) -> NDArray[np.int64]:
+    """Draw how far each run is moved round, shape (n_runs, n_draws): from none to the length of the run less one.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+        Of each run.
+    n_draws : int
+    seeds : sequence of int
+        Of each run, as `story_seeds` returns them.
+    """
+    drawn = [
+        np.random.default_rng(seed).integers(length, size=n_draws) for length, seed in zip(lengths, seeds, strict=True)
+    ]
+    return np.stack(drawn)
+
+
 def null_name(row: Mapping[Any, Any]) -> str:
     """Return what tells a score from all others of its subject, as the name of an array."""
     return "/".join(_word(row.get(key)) for key in _KEYS)

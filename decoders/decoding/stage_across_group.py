@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from decoders.decoding.group_scores import GROUP, group_rows, interval_over_people
+from decoders.decoding.group_scores import GROUP, group_rows
 from decoders.decoding.score_nulls import read_nulls
 from decoders.decoding.splits_across import amount_of
 from decoders.stage import Job
-from decoders.stats.resampling import bootstrap_interval
+from decoders.stats.resampling import bootstrap_interval, mean_interval
 from decoders.store.arrays import Arrays, read_arrays
 from decoders.store.tables import read_table, write_table
 
@@ -91,5 +91,5 @@ def _over_within(
     values = gains.get((row["subject"], row["split"], row["model"], row["metric"]))
     if values is None or row["model"] == "within":
         return empty
-    low, high = interval_over_people(values) if row["subject"] == GROUP else bootstrap_interval(values, rng)
+    low, high = mean_interval(values) if row["subject"] == GROUP else bootstrap_interval(values, rng)
     return {"over_within": float(values.mean()), "over_within_low": low, "over_within_high": high}

@@ -143,6 +143,14 @@ def t_interval(
     return estimate - half, estimate + half
 
 
+def mean_interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Return the 95 % limits (t) of the mean of independent values (n,); not a number for fewer than two."""
+    if len(values) < 2:
+        return float("nan"), float("nan")
+    low, high = t_interval(values.mean(), values.var(ddof=1) / len(values), len(values) - 1)
+    return float(low), float(high)
+
+
 def t_test(
     estimate: NDArray[np.float64],
     variance: NDArray[np.float64],

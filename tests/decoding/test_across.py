@@ -12,7 +12,7 @@ from decoders.decoding import across_people
 from decoders.decoding.across_people import few_shot_gates
 from decoders.decoding.across_scores import HeldOut, read_new_person, score_rows, windows_of
 from decoders.decoding.bottleneck import GatePrior, train_gate
-from decoders.decoding.group_scores import group_rows, interval_over_people
+from decoders.decoding.group_scores import group_rows
 from decoders.decoding.maps import recovery
 from decoders.decoding.score_nulls import NULL, null_name, scores_frame
 from decoders.decoding.splits_across import amount_of, condition, declare_across
@@ -22,6 +22,7 @@ from decoders.errors import InputError, SettingsError
 from decoders.stats.declared import TimedRun
 from decoders.stats.findings import Material
 from decoders.stats.leaks import audit
+from decoders.stats.resampling import mean_interval
 from decoders.store.arrays import Array, Arrays
 from decoders.store.recording import Recording
 
@@ -244,5 +245,5 @@ def test_the_group_is_the_mean_of_people_and_gains_are_paired(reads):
     assert table.loc[table["model"] == "within", "over_within"].isna().all()
 
 
-def test_one_person_has_no_interval_over_people():
-    assert np.isnan(interval_over_people(np.array([0.6]))).all()
+def test_one_person_has_no_mean_interval():
+    assert np.isnan(mean_interval(np.array([0.6]))).all()

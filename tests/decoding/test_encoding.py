@@ -9,7 +9,6 @@ import pytest
 from decoders.config import EncodingSettings
 from decoders.decoding import encoding
 from decoders.decoding.encode_scores import (
-    _block_interval,
     _interval,
     _shared_rows,
     over_blocks,
@@ -27,6 +26,7 @@ from decoders.decoding.encoding import (
 from decoders.decoding.splits_encode import group_members
 from decoders.decoding.stage_encode import encode, runs_with_words, sound_powers
 from decoders.errors import InputError
+from decoders.stats.resampling import mean_interval
 from decoders.stats.splits import Split
 from decoders.stimuli.timings import Words, read_words, words_by_stimulus, words_table
 from decoders.store.recording import Recording
@@ -232,8 +232,8 @@ def test_a_single_subject_has_an_interval_over_its_blocks():
     assert blocks["window"].shape == (4, 1)
     assert np.isnan(over_blocks(blocks)["too long"]).all()
     limits = student.interval(0.95, 3, np.mean(r), np.std(np.mean(r, axis=1), ddof=1) / 2)
-    np.testing.assert_allclose(_block_interval(blocks["encoding"][:, 0]), limits)
-    assert np.isnan(_block_interval(blocks["too long"][:, 0])).all()
+    np.testing.assert_allclose(mean_interval(blocks["encoding"][:, 0]), limits)
+    assert np.isnan(mean_interval(blocks["too long"][:, 0])).all()
 
 
 def test_controls_of_the_group_are_as_uncertain_as_the_blocks_that_all_heard():
@@ -243,7 +243,7 @@ def test_controls_of_the_group_are_as_uncertain_as_the_blocks_that_all_heard():
     for model, wide in (("control:word_rate", True), ("ridge", False)):
         rows = _shared_rows(model, blocks, None, where, ["1", "2", "3"], 1.0, np.random.default_rng(0))
         group = next(row for row in rows if row["level"] == "group")
-        limits = _block_interval(blocks["encoding"][:, 0]) if wide else (0.25, 0.25)
+        limits = mean_interval(blocks["encoding"][:, 0]) if wide else (0.25, 0.25)
         assert (group["ci_low"], group["ci_high"]) == pytest.approx(limits)
 
 
